@@ -1,0 +1,247 @@
+"""The counters of shim.c in Python, for machines without a C compiler: slower, same figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import unicorn
+
+from tvm_mpq.emulator.chips import Chip, LineStalls
+from tvm_mpq.emulator.counter import (
+    NO_EDGE,
+    REGION_FLASH,
+    REGION_SHIFT,
+    REGION_TCM,
+    TIME_UNIT,
+    EdgeCounts,
+    Price,
+    configure,
+    register_id,
+)
+from tvm_mpq.emulator.guards import Guard
+
+_LINE = 32
+
+
+@dataclass
+class _Edge:
+    """The fields of ``edge_t``."""
+
+    from_: int
+    to: int
+    size: int
+    instructions: int
+    count: int = 0
+    mispredicts: int = 0
+    flash_data: int = 0
+    flash_code: int = 0
+    sram_data: int = 0
+    sram_code: int = 0
+    unaligned: int = 0
+    narrow_tcm: int = 0
+    narrow_cached: int = 0
+    cost: int = 0
+    next_review: int = 0
+
+
+@dataclass
+class _Cache:
+    """The fields of ``cache_t``; a set is a list of line numbers in order of arrival."""
+
+    sets: int = 0
+    ways: int = 0
+    enabled: int = 0
+    lines: dict[int, list[int]] = field(default_factory=dict)
+
+    def lookup(self, address: int) -> bool:
+        """True when the line is present; a miss allocates it."""
+        if not self.enabled:
+            return False
+        line = address // _LINE
+        held = self.lines.setdefault(line % self.sets, [])
+        if line in held:
+            return True
+        # Round robin evicts lines in the order in which they came.
+        if len(held) == self.ways:
+            held.pop(0)
+        held.append(line)
+        return False
+
+
+class _State:
+    """The fields of ``board_t`` that the board reads and writes."""
+
+    def __init__(self) -> None:
+        self.counting = self.cycles = self.stop_requested = self.stopped = 0
+        self.instructions = self.instruction_limit = self.time = self.deadline = 0
+        self.mispredict_cost = self.unaligned_cost = 0
+        self.flash_data_cost = self.flash_code_cost = self.sram_cost = 0
+        self.stack_limit = self.faulty_guard = self.fault_address = 0
+        self.previous = self.current_edge = self.edge_count = 0
+        self.last_line = NO_EDGE
+        self.regions: dict[int, int] = {}
+        self.code, self.data = _Cache(), _Cache()
+
+
+class PythonCounter:
+    """See Counter; every method does what its namesake in NativeCounter and shim.c does."""
+
+    def __init__(self, engine: unicorn.Uc, chip: Chip, stalls: LineStalls) -> None:
+        self._engine = engine
+        self.state = _State()
+        configure(self.state, chip, stalls)
+        self._price: Price = lambda edge, before: 0
+        self._edges: list[_Edge] = []
+        self._index: dict[tuple[int, int, int], int] = {}
+        self._predictor = bytearray(b"\x01") * 65536
+        self._memory_hook: int | None = None
+        engine.hook_add(unicorn.UC_HOOK_BLOCK, self._on_block)
+
+    def attach(self, *, cycles: bool) -> None:
+        """See Counter."""
+        self.state.cycles = int(cycles)
+        if cycles and self._memory_hook is None:
+            kinds = unicorn.UC_HOOK_MEM_READ | unicorn.UC_HOOK_MEM_WRITE
+            self._memory_hook = self._engine.hook_add(kinds, self._on_memory)
+        elif not cycles and self._memory_hook is not None:
+            self._engine.hook_del(self._memory_hook)
+            self._memory_hook = None
+        else:
+            return
+        self._engine.ctl_flush_tb()
+
+    def add_guards(self, guards: Iterable[Guard]) -> None:
+        """See Counter."""
+        for guard in guards:
+            where = guard.address
+            self._engine.hook_add(unicorn.UC_HOOK_CODE, self._on_guard, guard, where, where)
+
+    def set_price(self, price: Price) -> None:
+        """See Counter."""
+        self._price = price
+
+    def edge(self, index: int) -> Any:
+        """See Counter."""
+        return self._edges[index]
+
+    def edges(self) -> list[EdgeCounts]:
+        """See Counter."""
+        names = [entry.name for entry in fields(EdgeCounts)]
+        return [EdgeCounts(*(getattr(edge, name) for name in names)) for edge in self._edges]
+
+    def _on_block(self, engine: unicorn.Uc, address: int, size: int, _: Any) -> None:
+        state = self.state
+        limit_reached = state.instructions >= state.instruction_limit
+        if state.stop_requested or limit_reached or state.time >= state.deadline:
+            state.stopped = 1
+            engine.emu_stop()
+            return
+        if not state.counting:
+            return
+        previous = state.previous
+        index = self._find_edge(previous, address, size)
+        edge = self._edges[index]
+        before = state.current_edge if previous else NO_EDGE
+        last = self._edges[state.current_edge]
+        state.current_edge, state.previous = index, address
+        edge.count += 1
+        state.instructions += edge.instructions
+        if not state.cycles:
+            state.time += TIME_UNIT * edge.instructions
+            return
+        if edge.count >= edge.next_review:
+            edge.cost = self._price(index, before)
+        state.time += edge.cost
+        if previous:
+            self._predict(edge, last.to + last.size)
+        self._fetch(edge)
+
+    def _find_edge(self, from_: int, to: int, size: int) -> int:
+        key = (from_, to, size)
+        index = self._index.get(key)
+        if index is None:
+            index = self._index[key] = len(self._edges)
+            self._edges.append(_Edge(from_, to, size, self._instructions(to, size)))
+            self.state.edge_count = len(self._edges)
+        return index
+
+    def _instructions(self, address: int, size: int) -> int:
+        code = self._engine.mem_read(address, size)
+        offset = total = 0
+        while offset < size:
+            offset += 4 if code[offset + 1] >> 3 >= 0x1D else 2
+            total += 1
+        return total
+
+    def _predict(self, edge: _Edge, end: int) -> None:
+        slot, taken = end >> 1 & 0xFFFF, edge.to != end
+        counter = self._predictor[slot]
+        if (counter >= 2) != taken:
+            edge.mispredicts += 1
+            self.state.time += self.state.mispredict_cost
+        self._predictor[slot] = min(counter + 1, 3) if taken else max(counter - 1, 0)
+
+    def _fetch(self, edge: _Edge) -> None:
+        state = self.state
+        region = state.regions.get(edge.to >> REGION_SHIFT, 0)
+        if region <= REGION_TCM:
+            return
+        for line in range(edge.to & -_LINE, edge.to + edge.size, _LINE):
+            if line == state.last_line:
+                continue
+            state.last_line = line
+            if state.code.lookup(line):
+                continue
+            if region == REGION_FLASH:
+                edge.flash_code += 1
+                state.time += state.flash_code_cost
+            else:
+                edge.sram_code += 1
+                state.time += state.sram_cost
+
+    def _on_memory(
+        self, _: unicorn.Uc, access: int, address: int, size: int, value: int, __: Any
+    ) -> None:
+        state = self.state
+        region = state.regions.get(address >> REGION_SHIFT, 0)
+        if region == 0:
+            return
+        edge = self._edges[state.current_edge]
+        if access == unicorn.UC_MEM_READ:
+            if size == 4 and address & 3:
+                edge.unaligned += 1
+                state.time += state.unaligned_cost
+        elif size < 4:
+            if region == REGION_TCM:
+                edge.narrow_tcm += 1
+            else:
+                edge.narrow_cached += 1
+        if region == REGION_TCM:
+            return
+        last = address + size - 1
+        self._touch(edge, region, address)
+        if address // _LINE != last // _LINE:
+            self._touch(edge, region, last)
+
+    def _touch(self, edge: _Edge, region: int, address: int) -> None:
+        state = self.state
+        if state.data.lookup(address):
+            return
+        if region == REGION_FLASH:
+            edge.flash_data += 1
+            state.time += state.flash_data_cost
+        else:
+            edge.sram_data += 1
+            state.time += state.sram_cost
+
+    def _on_guard(self, engine: unicorn.Uc, address: int, _: int, guard: Guard) -> None:
+        value = engine.reg_read(register_id(guard.register)) + guard.offset
+        if guard.subtracted >= 0:
+            value -= engine.reg_read(register_id(guard.subtracted))
+        value &= 0xFFFFFFFF
+        if value >= self.state.stack_limit if guard.is_stack else not value & 3:
+            return
+        self.state.faulty_guard, self.state.fault_address = guard.address, value
+        engine.emu_stop()

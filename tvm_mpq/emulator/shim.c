@@ -1,0 +1,229 @@
+/* Called by unicorn at every block, watched instruction and (with caches) memory access: counts
+ * block edges, predicts branches, looks up caches. Python owns the structure and reads it back.
+ * native.py mirrors `board_t`, `edge_t` and `guard_t`: keep the fields in step. */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LINE 32u
+#define REGION_SHIFT 14
+#define MEMORY_READ 16 /* UC_MEM_READ */
+
+enum { REGION_NONE, REGION_TCM, REGION_SRAM, REGION_FLASH };
+
+typedef struct {
+  uint32_t from, to, size, instructions;
+  uint64_t count, next_review;
+  int64_t cost; /* static cost, in 1/1000 cycle */
+  uint64_t mispredicts, flash_data, flash_code, sram_data, sram_code, unaligned;
+  uint64_t narrow_tcm, narrow_cached; /* byte and halfword stores */
+} edge_t;
+
+typedef struct {
+  uint32_t sets, ways, enabled, spare;
+  uint32_t tag[1024]; /* line number * 2 + valid */
+  uint32_t next[512]; /* round robin */
+} cache_t;
+
+typedef struct board board_t;
+
+typedef struct {
+  board_t *board;
+  int32_t register_id, subtracted_id, offset, is_stack;
+  uint64_t address;
+} guard_t;
+
+struct board {
+  void *engine;
+  int (*stop)(void *);
+  int (*read_memory)(void *, uint64_t, void *, uint64_t);
+  int (*read_register)(void *, int, void *);
+  int64_t (*price)(uint32_t edge, uint32_t before); /* static cost of an edge after `before` */
+  uint64_t counting, cycles, stop_requested, stopped;
+  uint64_t instructions, instruction_limit;
+  int64_t time, deadline; /* 1/1000 cycle; one cycle per instruction when not modelled */
+  int64_t mispredict_cost, unaligned_cost, flash_data_cost, flash_code_cost, sram_cost;
+  uint64_t stack_limit, faulty_guard, fault_address;
+  uint32_t previous, previous_edge, current_edge, last_line;
+  edge_t *edges;
+  uint64_t edge_count, edge_capacity;
+  uint32_t *slots;
+  uint64_t slot_mask;
+  uint8_t *regions;   /* region by address >> REGION_SHIFT */
+  uint8_t *predictor; /* 2-bit counters by branch address */
+  cache_t code, data;
+};
+
+static uint32_t hash(uint32_t from, uint32_t to) {
+  uint32_t h = (from * 2654435761u) ^ (to * 2246822519u);
+  return h ^ (h >> 15);
+}
+
+static void rebuild_slots(board_t *b) {
+  b->slot_mask = b->edge_capacity * 2 - 1;
+  free(b->slots);
+  b->slots = malloc((b->slot_mask + 1) * sizeof *b->slots);
+  memset(b->slots, 0xff, (b->slot_mask + 1) * sizeof *b->slots);
+  for (uint32_t i = 0; i < b->edge_count; i++) {
+    uint32_t h = hash(b->edges[i].from, b->edges[i].to) & b->slot_mask;
+    while (b->slots[h] != UINT32_MAX) h = (h + 1) & b->slot_mask;
+    b->slots[h] = i;
+  }
+}
+
+board_t *board_new(void) {
+  board_t *b = calloc(1, sizeof *b);
+  b->edge_capacity = 1u << 14;
+  b->edges = calloc(b->edge_capacity, sizeof *b->edges);
+  b->regions = calloc(1u << (32 - REGION_SHIFT), 1);
+  b->predictor = malloc(1u << 16);
+  memset(b->predictor, 1, 1u << 16); /* weakly not taken */
+  rebuild_slots(b);
+  return b;
+}
+
+void board_free(board_t *b) {
+  free(b->edges);
+  free(b->slots);
+  free(b->regions);
+  free(b->predictor);
+  free(b);
+}
+
+static uint32_t count_instructions(board_t *b, uint32_t address, uint32_t size) {
+  uint8_t code[8192];
+  uint32_t total = 0;
+  if (size > sizeof code || b->read_memory(b->engine, address, code, size)) return 1;
+  for (uint32_t i = 0; i < size; total++) i += code[i + 1] >> 3 >= 0x1d ? 4 : 2;
+  return total;
+}
+
+static uint32_t new_edge(board_t *b, uint32_t from, uint32_t to, uint32_t size) {
+  if (b->edge_count == b->edge_capacity) {
+    b->edge_capacity *= 2;
+    b->edges = realloc(b->edges, b->edge_capacity * sizeof *b->edges);
+    rebuild_slots(b);
+  }
+  uint32_t index = (uint32_t)b->edge_count++;
+  edge_t *e = memset(b->edges + index, 0, sizeof *e);
+  e->from = from;
+  e->to = to;
+  e->size = size;
+  e->instructions = count_instructions(b, to, size);
+  uint32_t h = hash(from, to) & b->slot_mask;
+  while (b->slots[h] != UINT32_MAX) h = (h + 1) & b->slot_mask;
+  b->slots[h] = index;
+  return index;
+}
+
+static uint32_t find_edge(board_t *b, uint32_t from, uint32_t to, uint32_t size) {
+  uint32_t h = hash(from, to) & b->slot_mask;
+  for (; b->slots[h] != UINT32_MAX; h = (h + 1) & b->slot_mask) {
+    edge_t *e = b->edges + b->slots[h];
+    if (e->from == from && e->to == to && e->size == size) return b->slots[h];
+  }
+  return new_edge(b, from, to, size);
+}
+
+/* 1 when the line is present; a miss allocates it (write-allocate, round robin). */
+static int lookup(cache_t *c, uint32_t address) {
+  uint32_t tag = (address / LINE) << 1 | 1, set = address / LINE % c->sets;
+  uint32_t *line = c->tag + set * c->ways;
+  if (!c->enabled) return 0;
+  for (uint32_t way = 0; way < c->ways; way++)
+    if (line[way] == tag) return 1;
+  for (uint32_t way = 0; way < c->ways; way++)
+    if (!line[way]) return line[way] = tag, 0;
+  line[c->next[set]] = tag;
+  c->next[set] = (c->next[set] + 1) % c->ways;
+  return 0;
+}
+
+static void predict(board_t *b, edge_t *e, uint32_t end) {
+  uint8_t *counter = b->predictor + (end >> 1 & 0xffff);
+  int taken = e->to != end;
+  if ((*counter >= 2) != taken) {
+    e->mispredicts++;
+    b->time += b->mispredict_cost;
+  }
+  if (taken) *counter += *counter < 3;
+  else *counter -= *counter > 0;
+}
+
+static void fetch(board_t *b, edge_t *e) {
+  int region = b->regions[e->to >> REGION_SHIFT];
+  if (region != REGION_FLASH && region != REGION_SRAM) return;
+  for (uint32_t line = e->to & ~(LINE - 1); line < e->to + e->size; line += LINE) {
+    if (line == b->last_line) continue;
+    b->last_line = line;
+    if (lookup(&b->code, line)) continue;
+    if (region == REGION_FLASH) e->flash_code++, b->time += b->flash_code_cost;
+    else e->sram_code++, b->time += b->sram_cost;
+  }
+}
+
+void on_block(void *engine, uint64_t address, uint32_t size, board_t *b) {
+  (void)engine;
+  if (b->stop_requested || b->instructions >= b->instruction_limit || b->time >= b->deadline) {
+    b->stopped = 1;
+    b->stop(b->engine);
+    return;
+  }
+  if (!b->counting) return;
+  uint32_t to = (uint32_t)address, end = 0;
+  edge_t *last = b->edges + b->current_edge;
+  uint32_t index = b->current_edge;
+  if (b->previous) end = last->to + last->size;
+  if (!(b->edge_count && last->from == b->previous && last->to == to && last->size == size))
+    index = find_edge(b, b->previous, to, size);
+  edge_t *e = b->edges + index;
+  uint32_t before = b->previous ? b->current_edge : UINT32_MAX;
+  b->current_edge = index;
+  e->count++;
+  b->instructions += e->instructions;
+  if (!b->cycles) {
+    b->previous = to;
+    b->time += 1000 * (int64_t)e->instructions;
+    return;
+  }
+  if (e->count >= e->next_review) e->cost = b->price(index, before);
+  b->time += e->cost;
+  if (b->previous) predict(b, e, end);
+  b->previous = to;
+  fetch(b, e);
+}
+
+static void miss(board_t *b, edge_t *e, int region) {
+  if (region == REGION_FLASH) e->flash_data++, b->time += b->flash_data_cost;
+  else e->sram_data++, b->time += b->sram_cost;
+}
+
+void on_memory(void *engine, int type, uint64_t address, int size, int64_t value, board_t *b) {
+  (void)engine, (void)value;
+  uint32_t a = (uint32_t)address, last = a + (uint32_t)size - 1;
+  int region = b->regions[a >> REGION_SHIFT];
+  edge_t *e = b->edges + b->current_edge;
+  if (region == REGION_NONE) return;
+  if (type != MEMORY_READ) {
+    if (size < 4) *(region == REGION_TCM ? &e->narrow_tcm : &e->narrow_cached) += 1;
+  } else if (size == 4 && a & 3) {
+    e->unaligned++;
+    b->time += b->unaligned_cost;
+  }
+  if (region == REGION_TCM) return;
+  if (!lookup(&b->data, a)) miss(b, e, region);
+  if (a / LINE != last / LINE && !lookup(&b->data, last)) miss(b, e, region);
+}
+
+void on_guard(void *engine, uint64_t address, uint32_t size, guard_t *g) {
+  (void)engine, (void)address, (void)size;
+  uint32_t value = 0, subtracted = 0;
+  board_t *b = g->board;
+  b->read_register(b->engine, g->register_id, &value);
+  if (g->subtracted_id) b->read_register(b->engine, g->subtracted_id, &subtracted);
+  value += (uint32_t)g->offset - subtracted;
+  if (g->is_stack ? value >= b->stack_limit : !(value & 3)) return;
+  b->faulty_guard = g->address;
+  b->fault_address = value;
+  b->stop(b->engine);
+}
