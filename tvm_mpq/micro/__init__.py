@@ -1,1 +1,30 @@
+"""From a generated library to a program that runs: projects, firmware, sessions with a board.
 
+``generate_project(library, folder, target)`` -> ``Project``; ``.build()`` -> ``Firmware``;
+``run_on_emulator(firmware, inputs)`` -> outputs and cycles. Files, in that order: library
+(Model Library Format), project (template + library), toolchain (external programs), firmware
+(bytes by section and tensor), frames and session (serial protocol), transports, run.
+"""
+
+from __future__ import annotations
+
+from tvm_mpq.micro.firmware import Firmware, SymbolSize
+from tvm_mpq.micro.project import Project, generate_project
+from tvm_mpq.micro.run import run_on_emulator, run_session
+from tvm_mpq.micro.session import DeviceInfo, RunOutput, Session
+from tvm_mpq.micro.transports import EmulatorTransport, PipeTransport, SerialTransport
+
+__all__ = [
+    "DeviceInfo",
+    "EmulatorTransport",
+    "Firmware",
+    "PipeTransport",
+    "Project",
+    "RunOutput",
+    "SerialTransport",
+    "Session",
+    "SymbolSize",
+    "generate_project",
+    "run_on_emulator",
+    "run_session",
+]

@@ -1,0 +1,235 @@
+"""Generating and building projects: sizes that are true, errors that say what to do."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from elftools.elf.elffile import ELFFile
+from fake_library import INPUTS, FakeLibrary
+
+from tvm_mpq.errors import BoardFaultError, DoesNotFitError, InvalidValueError, ToolError
+from tvm_mpq.micro import Firmware, Project, generate_project, run_on_emulator
+from tvm_mpq.micro.library import c_name, unpack_library
+from tvm_mpq.target import Target
+
+MakeProject = Callable[..., Project]
+
+
+def random_inputs(count: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (count, INPUTS)).astype(np.uint8)
+
+
+@pytest.mark.emu
+def test_emulator_returns_the_reference_result(firmware: Firmware) -> None:
+    inputs = random_inputs(5)
+    outputs, cycles = run_on_emulator(firmware, inputs)
+    np.testing.assert_array_equal(outputs, FakeLibrary().reference(inputs))
+    assert outputs.dtype == np.int32
+    assert (cycles >= 0).all()
+
+
+@pytest.mark.emu
+def test_sizes_agree_with_the_elf(firmware: Firmware) -> None:
+    with firmware.elf.open("rb") as file:
+        segments = list(ELFFile(file).iter_segments("PT_LOAD"))
+    in_flash = [s["p_filesz"] for s in segments if 0x08000000 <= s["p_paddr"] < 0x08200000]
+    assert firmware.flash_bytes == sum(in_flash)
+    assert firmware.flash_bytes == firmware.elf.with_suffix(".bin").stat().st_size
+    assert firmware.arena_bytes == FakeLibrary().arena == firmware.axi_sram_bytes
+    assert firmware.scratch_bytes == FakeLibrary().scratch
+    sections = firmware.sections
+    assert firmware.ram_bytes == sections[".tvm_arena"] + sections[".data"] + sections[".bss"]
+    assert firmware.stack_bytes == 8192
+    assert ("fc_weights", ".tvm_constants", 256) in {
+        (s.name, s.section, s.size) for s in firmware.symbols
+    }
+
+
+@pytest.mark.emu
+def test_build_leaves_nothing_half_done(project: Project, firmware: Firmware) -> None:
+    assert not [path.name for path in project.folder.iterdir() if path.name.startswith(".")]
+    assert project.firmware() == firmware
+
+
+@pytest.mark.emu
+@pytest.mark.parametrize(
+    ("library", "options", "expected"),
+    [
+        (
+            FakeLibrary(padding=1 << 20),
+            {"flash": "1MB"},
+            r"flash budget: (?P<need>\d+) bytes needed, 1024000 allowed, (?P<over>\d+) over"
+            r"[^$]*largest: conv7_weights 1048576[^$]*fix: give -flash=(?P<fix>\d+)",
+        ),
+        (
+            FakeLibrary(arena=300000),
+            {"ram": 300000},
+            r"ram budget: (?P<need>\d+) bytes needed, 300000 allowed, (?P<over>\d+) over"
+            r"[^$]*largest: tvmgen_default_arena 300000[^$]*fix: give -ram=(?P<fix>\d+)",
+        ),
+        (
+            FakeLibrary(scratch=20000),
+            {},
+            r"scratch limit: (?P<need>\d+) bytes needed, 16384 allowed, (?P<over>\d+) over"
+            r"[^$]*tvmgen_default_scratch 20000[^$]*fix: give -scratch=(?P<fix>\d+)",
+        ),
+        (
+            FakeLibrary(padding=3 << 20),
+            {},
+            r"flash budget: (?P<need>\d+) bytes needed, 2097152 allowed, (?P<over>\d+) over"
+            r"[^$]*conv7_weights 3145728[^$]*fix: use fewer bits",
+        ),
+        (
+            FakeLibrary(scratch=120000),
+            {"scratch": 125000},
+            r"DTCM: (?P<need>\d+) bytes needed, 131072 allowed, (?P<over>\d+) over"
+            r"[^$]*tvmgen_default_scratch 120000",
+        ),
+    ],
+    ids=["flash", "ram", "scratch", "chip-flash", "dtcm"],
+)
+def test_too_large_names_budget_bytes_and_tensors(
+    make_project: MakeProject, library: FakeLibrary, options: dict[str, str], expected: str
+) -> None:
+    if "dtcm" in expected.lower():
+        options = options | {"stack": 16384}
+    project = make_project(library, **options)
+    with pytest.raises(DoesNotFitError) as error:
+        project.build()
+    match = re.search(expected, str(error.value))
+    assert match, str(error.value)
+    allowed = int(re.search(r"(\d+) allowed", match[0])[1])  # type: ignore[index]
+    assert int(match["need"]) - allowed == int(match["over"]) > 0
+    assert int(match.groupdict().get("fix") or match["need"]) == int(match["need"])
+    assert not (project.folder / "build").exists()
+
+
+@pytest.mark.emu
+def test_budget_of_exactly_the_need_links(make_project: MakeProject, firmware: Firmware) -> None:
+    need = {"flash": firmware.flash_bytes, "ram": firmware.ram_bytes}
+    assert make_project(FakeLibrary(), **need).build().flash_bytes == firmware.flash_bytes
+
+
+@pytest.mark.emu
+def test_one_byte_less_than_the_need_does_not(
+    make_project: MakeProject, firmware: Firmware
+) -> None:
+    with pytest.raises(DoesNotFitError, match=", 1 over"):
+        make_project(FakeLibrary(), flash=firmware.flash_bytes - 1).build()
+
+
+@pytest.mark.emu
+def test_compiler_errors_are_shown(make_project: MakeProject) -> None:
+    with pytest.raises(ToolError, match=r"default_lib0.c:\d+:\d+: error: expected expression"):
+        make_project(FakeLibrary(bad_line="int x = ;")).build()
+
+
+@pytest.mark.emu
+def test_library_of_another_abi_does_not_compile(make_project: MakeProject) -> None:
+    with pytest.raises(ToolError, match="library ABI differs from this project's"):
+        make_project(FakeLibrary(abi=2)).build()
+
+
+@pytest.mark.emu
+def test_a_failed_build_keeps_the_one_before(make_project: MakeProject) -> None:
+    project = make_project(FakeLibrary())
+    before = project.build()
+    (project.folder / "model/codegen/host/src/default_lib0.c").write_text("#error broken\n")
+    with pytest.raises(ToolError, match="#error broken"):
+        project.build()
+    assert project.firmware() == before
+
+
+@pytest.mark.emu
+def test_build_stops_at_its_timeout(make_project: MakeProject) -> None:
+    with pytest.raises(ToolError, match="make did not finish within 0.001 s"):
+        make_project(FakeLibrary()).build(timeout=0.001)
+
+
+@pytest.mark.emu
+def test_return_code_of_the_network_is_an_error(make_project: MakeProject) -> None:
+    firmware = make_project(FakeLibrary(return_code=-7)).build()
+    with pytest.raises(BoardFaultError, match="entry point returned -7"):
+        run_on_emulator(firmware, random_inputs(1))
+
+
+@pytest.mark.null
+def test_missing_compiler_names_the_package(
+    make_project: MakeProject, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    project = make_project(FakeLibrary())
+    fake = tmp_path / "bin"
+    fake.mkdir()
+    (fake / "make").write_text("#!/bin/sh\n")
+    (fake / "make").chmod(0o755)
+    monkeypatch.setenv("PATH", str(fake))
+    with pytest.raises(ToolError, match="apt-get install gcc-arm-none-eabi"):
+        project.build()
+
+
+@pytest.mark.null
+def test_project_holds_the_library_twice_and_its_budgets(make_project: MakeProject) -> None:
+    project = make_project(FakeLibrary(), flash="1MB", ram="256kB")
+    unpack_library(project.folder / "model.tar", project.folder / "again")
+    names = {p.relative_to(project.folder / "again") for p in (project.folder / "again").rglob("*")}
+    assert names == {
+        p.relative_to(project.folder / "model") for p in (project.folder / "model").rglob("*")
+    }
+    again = Project.open(project.folder)
+    assert (again.target.flash, again.target.ram) == (1024000, 256000)
+
+
+@pytest.mark.null
+def test_project_from_a_tar_archive(make_project: MakeProject, tmp_path: Path) -> None:
+    first = make_project(FakeLibrary())
+    second = generate_project(first.folder / "model.tar", tmp_path / "second", Target("stm32h7"))
+    source = "model/codegen/host/src/default_lib0.c"
+    assert (second.folder / source).read_text() == (first.folder / source).read_text()
+
+
+@pytest.mark.null
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": 5}, "version 5; this project reads version 7"),
+        ({"modules": {}}, "0 modules"),
+        ({"modules": {"Net": {}}}, "module name 'Net' is not a lower-case C identifier"),
+        ({"modules": {"net": {"model_name": "n"}}}, "KeyError 'memory'"),
+    ],
+)
+def test_wrong_metadata_is_named(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    library = FakeLibrary().write(tmp_path / "lib")
+    (library / "metadata.json").write_text(json.dumps(FakeLibrary().metadata() | change))
+    with pytest.raises(InvalidValueError, match=re.escape(message)):
+        generate_project(library, tmp_path / "project", Target("stm32h7"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lib"]
+
+
+@pytest.mark.null
+def test_wrong_places_are_named(tmp_path: Path) -> None:
+    target = Target("stm32h7")
+    library = FakeLibrary().write(tmp_path / "lib")
+    with pytest.raises(InvalidValueError, match="no such file or folder"):
+        generate_project(tmp_path / "nothing", tmp_path / "p", target)
+    with pytest.raises(InvalidValueError, match="lib exists; give a new folder"):
+        generate_project(library, library, target)
+    with pytest.raises(InvalidValueError, match="target host: no firmware for it"):
+        generate_project(library, tmp_path / "p", Target("host"))
+    with pytest.raises(InvalidValueError, match="clock 300 MHz"):
+        generate_project(library, tmp_path / "p", target, clock_mhz=300)
+    with pytest.raises(InvalidValueError, match="no metadata.json"):
+        generate_project(library / "codegen", tmp_path / "p", target)
+    with pytest.raises(InvalidValueError, match="not a readable tar"):
+        generate_project(library / "metadata.json", tmp_path / "p", target)
+    with pytest.raises(InvalidValueError, match="no config.mk"):
+        Project.open(library)
+
+
+@pytest.mark.null
+def test_names_become_c_identifiers_as_microtvm_makes_them() -> None:
+    assert c_name("serving_default_x:0") == "serving_default_x_0"

@@ -1,0 +1,132 @@
+"""Reading a Model Library Format folder: what the project must know of the generated library."""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tvm_mpq.errors import InvalidValueError
+
+FORMAT_VERSION = 7
+# What microtvm_project/src/main.c is written against; the compiler compares it with the header's.
+ABI_VERSION = 1
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One input or output: the C member's name, bytes, numpy dtype name."""
+
+    name: str
+    size: int
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Library:
+    """A library with one input and one output.
+
+    Attributes
+    ----------
+    module: C name of the module (``tvmgen_<module>_run``).
+    model_name: the name people read.
+    """
+
+    folder: Path
+    module: str
+    model_name: str
+    input: TensorInfo
+    output: TensorInfo
+
+    @staticmethod
+    def read(folder: Path) -> Library:
+        """Read ``folder/metadata.json``; InvalidValueError names what is missing or wrong."""
+        path = folder / "metadata.json"
+        try:
+            metadata = json.loads(path.read_text())
+        except FileNotFoundError:
+            raise InvalidValueError(
+                f"{folder}: no metadata.json; expected an unpacked Model Library Format folder,"
+                " as deployment.export_library(path) writes it"
+            ) from None
+        except ValueError as error:
+            raise InvalidValueError(f"{path}: not JSON ({error}); export it again") from None
+        try:
+            return _parse(folder, metadata)
+        except (KeyError, TypeError, AttributeError, IndexError, StopIteration) as error:
+            raise InvalidValueError(
+                f"{path}: {type(error).__name__} {error}; expected version {FORMAT_VERSION} with"
+                " modules.<name>.memory.functions.main[0].inputs and .outputs"
+            ) from None
+
+
+def unpack_library(archive: Path, folder: Path) -> None:
+    """Extract the Model Library Format tar ``archive`` into ``folder``."""
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
+    except (tarfile.TarError, OSError) as error:
+        raise InvalidValueError(f"{archive}: not a readable tar archive ({error})") from None
+
+
+def pack_library(folder: Path, archive: Path) -> None:
+    """Write ``folder`` as an uncompressed tar with "./" names and neutral owners."""
+
+    def neutral(member: tarfile.TarInfo) -> tarfile.TarInfo:
+        member.uid = member.gid = member.mtime = 0
+        member.uname = member.gname = "root"
+        return member
+
+    with tarfile.open(archive, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                tar.add(path, f"./{path.relative_to(folder).as_posix()}", filter=neutral)
+
+
+def c_name(name: str) -> str:
+    """``name`` as microTVM makes it a C identifier: each other character becomes ``_``."""
+    return re.sub(r"[^A-Za-z0-9_]", "_", name)
+
+
+def _parse(folder: Path, metadata: dict[str, Any]) -> Library:
+    if metadata["version"] != FORMAT_VERSION:
+        raise InvalidValueError(
+            f"{folder}: Model Library Format version {metadata['version']}; this project reads"
+            f" version {FORMAT_VERSION}"
+        )
+    modules = metadata["modules"]
+    if len(modules) != 1:
+        raise InvalidValueError(
+            f"{folder}: {len(modules)} modules ({', '.join(modules)}); a project takes one"
+        )
+    module, content = next(iter(modules.items()))
+    if not re.fullmatch(r"[a-z_][a-z0-9_]*", module):
+        raise InvalidValueError(
+            f"{folder}: module name {module!r} is not a lower-case C identifier; rename it"
+        )
+    main = content["memory"]["functions"]["main"][0]
+    return Library(
+        folder,
+        module,
+        c_name(str(content["model_name"])),
+        _one_tensor(folder, "input", main["inputs"]),
+        _one_tensor(folder, "output", main["outputs"]),
+    )
+
+
+def _one_tensor(folder: Path, kind: str, tensors: dict[str, Any]) -> TensorInfo:
+    if len(tensors) != 1:
+        raise InvalidValueError(
+            f"{folder}: {len(tensors)} {kind}s ({', '.join(tensors)}); main.c handles exactly one"
+        )
+    name, content = next(iter(tensors.items()))
+    size, dtype = int(content["size"]), str(content["dtype"])
+    if size <= 0 or not re.fullmatch(r"u?int(8|16|32)", dtype):
+        raise InvalidValueError(
+            f"{folder}: {kind} {name!r} has {size} bytes of {dtype}; expected at least one byte of"
+            " uint8, int8, uint16, int16, uint32 or int32"
+        )
+    return TensorInfo(c_name(name), size, dtype)

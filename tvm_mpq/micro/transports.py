@@ -1,0 +1,186 @@
+"""Byte streams to a device: the emulated board, a serial port, a program's pipes."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tvm_mpq.errors import BoardFaultError, ToolError
+
+BAUD = 115200
+
+
+class EmulatorTransport:
+    """The serial line of an emulated board; the board runs while somebody reads.
+
+    Parameters
+    ----------
+    elf: the program.
+    run_timeout: seconds of wall-clock time between two waits for input.
+    make_board: makes the board from the ELF's path; ``tvm_mpq.emulator.Board`` when not given.
+    """
+
+    seconds_per_byte = 0.0
+    chunk_bytes = 1 << 30
+
+    def __init__(
+        self,
+        elf: Path,
+        *,
+        run_timeout: float = 600.0,
+        make_board: Callable[[Path], Any] | None = None,
+        **run_options: bool,
+    ) -> None:
+        self.board = (make_board or _emulated_board)(elf)
+        self._run_timeout = run_timeout
+        self._run_options = run_options
+        self._to_board = bytearray()
+        self._from_board = bytearray()
+        self._ended = False
+        self.last_result: Any = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing to send, nothing to read: the program waits for input, or has ended."""
+        return not self._from_board and not self._to_board
+
+    def read(self, n: int, timeout: float) -> bytes:
+        """What the board has printed; it first runs on until it waits for more input."""
+        del timeout  # the board's own time passes only here
+        if not self._from_board and self._to_board and not self._ended:
+            self._run()
+        data = bytes(self._from_board[:n])
+        del self._from_board[:n]
+        return data
+
+    def write(self, data: bytes, timeout: float) -> None:
+        """Queue ``data``; the board receives it with the next read."""
+        del timeout
+        if self._ended:
+            raise BoardFaultError("the program on the emulated board has ended; open it again")
+        self._to_board += data
+
+    def close(self) -> None:
+        """The board goes with the object."""
+        self._ended = True
+
+    def _run(self) -> None:
+        result = self.board.run(
+            uart_in=bytes(self._to_board), timeout_seconds=self._run_timeout, **self._run_options
+        )
+        self._to_board.clear()
+        self._from_board += result.uart
+        self.last_result = result
+        if result.stopped_by == "end of program":
+            self._ended = True
+        elif result.stopped_by != "waiting for input":
+            raise BoardFaultError(f"the emulated board stopped: {result.stopped_by}")
+
+
+class SerialTransport:
+    """A serial port, for example ``/dev/ttyACM0``; pyserial does the work."""
+
+    seconds_per_byte = 10 / BAUD
+    chunk_bytes = 1024
+    is_idle = False
+
+    def __init__(self, port: str, baud: int = BAUD) -> None:
+        import serial
+
+        self.seconds_per_byte = 10 / baud
+        self._errors = (serial.SerialException, OSError)
+        try:
+            self._port = serial.Serial(port, baud, timeout=0, write_timeout=0)
+            self._port.reset_input_buffer()
+        except self._errors as error:
+            raise ToolError(
+                f"serial port {port}: {error}; check the cable, and that your user may open it"
+                " (Debian: group dialout)"
+            ) from None
+        self._name = port
+
+    def read(self, n: int, timeout: float) -> bytes:
+        """See ``session.Transport``."""
+        try:
+            self._port.timeout = timeout
+            first = self._port.read(1)
+            rest = self._port.read(min(n - 1, self._port.in_waiting)) if first else b""
+            return bytes(first + rest)
+        except self._errors as error:
+            raise BoardFaultError(f"serial port {self._name} was lost: {error}") from None
+
+    def write(self, data: bytes, timeout: float) -> None:
+        """See ``session.Transport``."""
+        try:
+            self._port.write_timeout = timeout
+            self._port.write(data)
+        except self._errors as error:
+            raise BoardFaultError(f"serial port {self._name}: {error}") from None
+
+    def close(self) -> None:
+        """Close the port."""
+        self._port.close()
+
+
+class PipeTransport:
+    """Standard input and output of a child process, for example qemu's serial line."""
+
+    seconds_per_byte = 0.0
+    chunk_bytes = 1024
+    is_idle = False
+
+    def __init__(self, command: list[str]) -> None:
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+        )
+        assert self._process.stdin and self._process.stdout
+        self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
+        os.set_blocking(self._in, False)
+
+    def read(self, n: int, timeout: float) -> bytes:
+        """See ``session.Transport``."""
+        if not select.select([self._out], [], [], timeout)[0]:
+            return b""
+        data = os.read(self._out, n)
+        if not data:
+            raise BoardFaultError(f"{self._process.args!r} ended: {self._complaint()}")
+        return data
+
+    def write(self, data: bytes, timeout: float) -> None:
+        """See ``session.Transport``."""
+        deadline = time.monotonic() + timeout
+        view = memoryview(data)
+        while view:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([], [self._in], [], left)[1]:
+                raise BoardFaultError(f"{self._process.args!r} took no input for {timeout:g} s")
+            try:
+                view = view[os.write(self._in, view) :]
+            except BrokenPipeError:
+                raise BoardFaultError(
+                    f"{self._process.args!r} ended: {self._complaint()}"
+                ) from None
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _complaint(self) -> str:
+        _, stderr = self._process.communicate(timeout=5)
+        return stderr.decode(errors="replace").strip() or f"status {self._process.returncode}"
+
+
+def _emulated_board(elf: Path) -> Any:
+    from tvm_mpq.emulator import Board
+
+    return Board(elf, target="stm32h743")
