@@ -113,3 +113,94 @@ class LayerSpec:
             raise InvalidValueError(
                 f"layer {self.name}: element counts {counts}; expected positive numbers"
             )
+
+
+LAYOUTS = ("hwc8", "hcw", "vec", "logits")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A feature map in memory.
+
+    Layouts: ``hwc8`` interleaved uint8, the network input only; ``hcw`` row-planar, a row holds one
+    line per channel, W codes packed at ``bits`` bits, each line padded to a 32-bit word; ``vec``
+    one line of C packed codes (H = W = 1); ``logits`` C int32 on one scale (H = W = 1).
+    Code j of a word is bits [j*Q, (j+1)*Q).
+
+    Attributes
+    ----------
+    bits: 8, 4 or 2 (logits: 32). zero_point: the code of real 0, 0 to 2**bits - 1.
+    """
+
+    channels: int
+    height: int
+    width: int
+    bits: int
+    zero_point: int = 0
+    layout: str = "hcw"
+
+    def __post_init__(self) -> None:
+        if min(self.channels, self.height, self.width) < 1:
+            raise InvalidValueError(
+                f"TensorSpec: shape {(self.channels, self.height, self.width)}; expected positive"
+            )
+        if self.layout not in LAYOUTS:
+            raise InvalidValueError(f"TensorSpec.layout: {self.layout!r}; allowed are {LAYOUTS}")
+        if self.layout in ("vec", "logits") and (self.height, self.width) != (1, 1):
+            raise InvalidValueError(
+                f"TensorSpec: layout {self.layout} of a {self.height}x{self.width} map; expected 1x1"
+            )
+        if self.layout != "logits":
+            check_width("TensorSpec.bits", self.bits)
+            if not 0 <= self.zero_point < 1 << self.bits:
+                raise InvalidValueError(
+                    f"TensorSpec.zero_point: {self.zero_point}; allowed are 0 to {self.max_code}"
+                )
+
+    @staticmethod
+    def of_map(
+        channels: int, height: int, width: int, bits: int, zero_point: int = 0
+    ) -> TensorSpec:
+        """A quantized map in the layout its shape asks for: ``vec`` if 1x1, else ``hcw``."""
+        layout = "vec" if (height, width) == (1, 1) else "hcw"
+        return TensorSpec(channels, height, width, bits, zero_point, layout)
+
+    @property
+    def codes_per_word(self) -> int:
+        """Codes in a 32-bit word."""
+        return WORD_BITS // self.bits
+
+    @property
+    def lines(self) -> tuple[int, int]:
+        """(lines per row, codes per line)."""
+        return (1, self.channels) if self.layout == "vec" else (self.channels, self.width)
+
+    @property
+    def line_words(self) -> int:
+        """32-bit words per line."""
+        return words_per_line(self.lines[1], self.bits)
+
+    @property
+    def buffer(self) -> tuple[tuple[int, ...], str]:
+        """(shape, dtype) of the buffer; the first extent counts rows."""
+        if self.layout == "hwc8":
+            return (self.height, self.width * self.channels), "uint8"
+        if self.layout == "logits":
+            return (1, self.channels), "int32"
+        return (self.height, self.lines[0], self.line_words), "uint32"
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row, padding included."""
+        shape, dtype = self.buffer
+        return math.prod(shape[1:]) * (1 if dtype == "uint8" else WORD_BYTES)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole map, padding included."""
+        return self.height * self.row_bytes
+
+    @property
+    def max_code(self) -> int:
+        """The largest code."""
+        return (1 << self.bits) - 1

@@ -1,0 +1,184 @@
+"""Random layers, their numpy reference, and the same layers as C on the host."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tvm_mpq.codegen.library import MICRO_KERNEL_DIR
+from tvm_mpq.codegen.plain_c import kernel_signature, kernel_source
+from tvm_mpq.kernels import reference
+from tvm_mpq.kernels.choose import choose
+from tvm_mpq.kernels.layout import pack_map, unpack_map
+from tvm_mpq.kernels.pack import pack_add, pack_concat, pack_icn, pack_weights
+from tvm_mpq.kernels.primfunc import primfunc
+from tvm_mpq.kernels.spec import KernelSpec
+from tvm_mpq.quant.icn import IcnParams
+from tvm_mpq.schedule.apply import schedule
+from tvm_mpq.specs import TensorSpec
+from tvm_mpq.target import Target
+
+TARGET = Target("stm32h7")
+
+
+@dataclass
+class Case:
+    """One layer with operands: canonical codes and packed buffers."""
+
+    spec: KernelSpec
+    inputs: list[np.ndarray]
+    weights: np.ndarray
+    icn: np.ndarray
+    expected: np.ndarray
+
+
+def conv_spec(
+    op: str,
+    x: TensorSpec,
+    channels: int,
+    y_bits: int,
+    w_bits: int,
+    kernel: tuple[int, int] = (1, 1),
+    strides: tuple[int, int] = (1, 1),
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+    zy: int = 0,
+) -> KernelSpec:
+    """A convolution whose output shape follows from its window."""
+    height = (x.height + padding[0] + padding[2] - kernel[0]) // strides[0] + 1
+    width = (x.width + padding[1] + padding[3] - kernel[1]) // strides[1] + 1
+    y = TensorSpec.of_map(channels, height, width, y_bits, zy)
+    return choose(KernelSpec(op, (x,), y, w_bits, kernel, strides, padding), TARGET)
+
+
+def random_codes(rng: np.random.Generator, tensor: TensorSpec) -> np.ndarray:
+    """Codes [C, H, W], the extreme ones more often than by chance."""
+    codes = rng.integers(0, 1 << tensor.bits, (tensor.channels, tensor.height, tensor.width))
+    extreme = rng.random(codes.shape) < 0.2
+    return np.where(extreme, rng.choice([0, tensor.max_code], codes.shape), codes).astype(np.uint8)
+
+
+def weighted_case(spec: KernelSpec, seed: int) -> Case:
+    """A convolution or dense layer with random weights and a requantization that spans the codes."""
+    rng = np.random.default_rng(seed)
+    x = random_codes(rng, spec.x)
+    depthwise = spec.op == "depthwise_conv2d"
+    channels = spec.output.channels
+    shape = (channels, 1 if depthwise else spec.x.channels, *spec.kernel)
+    weights = rng.integers(0, 1 << spec.w_bits, shape).astype(np.uint8)
+    zw = rng.integers(0, 1 << spec.w_bits, channels).astype(np.uint8)
+    phi_of = reference.depthwise_conv2d_phi if depthwise else reference.conv2d_phi
+    phi = phi_of(x, weights, spec.x.zero_point, zw, spec.strides, spec.padding)
+    icn = _random_icn(rng, phi, zw, spec.output.bits)
+    expected = reference.layer(phi, icn, spec.output.zero_point, spec.output.bits)
+    packed = pack_weights(spec, weights)
+    return Case(spec, [x], packed, pack_icn(spec, icn, weights), np.asarray(expected))
+
+
+def _random_icn(
+    rng: np.random.Generator, phi: np.ndarray, zw: np.ndarray, y_bits: int
+) -> IcnParams:
+    channels = len(zw)
+    m0 = rng.integers(2**30, 2**31, channels) * rng.choice([-1, 1], channels)
+    spread = max(1.0, float(np.abs(phi).max()))
+    exponent = (min(y_bits, 20) - np.ceil(np.log2(spread))).astype(np.int64)
+    n0 = exponent + rng.integers(-1, 3 if y_bits < 32 else 1, channels)
+    bq = rng.integers(-int(spread), int(spread) + 1, channels)
+    return IcnParams(m0.astype(np.int32), n0.astype(np.int8), bq.astype(np.int32), zw)
+
+
+def add_case(spec: KernelSpec, seed: int) -> Case:
+    """A requantized add with random multipliers."""
+    rng = np.random.default_rng(seed)
+    a, b = (random_codes(rng, tensor) for tensor in spec.inputs)
+    shift = int(rng.integers(30, 36))
+    first, second = (int(v) for v in rng.integers(-(2**31) + 1, 2**31, 2))
+    params = reference.AddParams((first, second), shift, int(rng.integers(0, 2)))
+    zeros = (spec.inputs[0].zero_point, spec.inputs[1].zero_point)
+    y = spec.output
+    expected = reference.add(a, b, params, zeros, y.zero_point, y.bits)
+    return Case(spec, [a, b], np.zeros(0, np.uint32), pack_add(params), expected)
+
+
+def concat_case(spec: KernelSpec, seed: int) -> Case:
+    """A concatenation whose inputs are rescaled."""
+    rng = np.random.default_rng(seed)
+    maps = [random_codes(rng, tensor) for tensor in spec.inputs]
+    params = [
+        reference.RescaleParams(int(rng.integers(2**30, 2**31)), int(rng.integers(29, 33)), n)
+        for n in (0, 1)
+    ]
+    y = spec.output
+    parts = [
+        reference.rescale(m, p, t.zero_point, y.zero_point, y.bits)
+        for m, p, t in zip(maps, params, spec.inputs, strict=True)
+    ]
+    packed = pack_concat((params[0], params[1]))
+    return Case(spec, maps, np.zeros(0, np.uint32), packed, np.concatenate(parts))
+
+
+def global_avg_pool_case(spec: KernelSpec, seed: int) -> Case:
+    """A mean with a random requantization."""
+    rng = np.random.default_rng(seed)
+    x = random_codes(rng, spec.x)
+    m0 = int(rng.integers(2**30, 2**31))
+    shift = 31 + int(np.log2(spec.x.height * spec.x.width)) + int(rng.integers(0, 3))
+    icn = np.array([int(rng.integers(-50, 50)), m0, shift], np.int32)
+    y = spec.output
+    expected = reference.global_avg_pool(
+        x, spec.x.zero_point, int(icn[0]), m0, shift, y.zero_point, y.bits
+    )
+    return Case(spec, [x], np.zeros(0, np.uint32), icn, expected)
+
+
+def max_pool_case(spec: KernelSpec, seed: int) -> Case:
+    """A max pool on codes."""
+    x = random_codes(np.random.default_rng(seed), spec.x)
+    expected = reference.max_pool2d(x, spec.kernel, spec.strides, spec.padding)
+    return Case(spec, [x], np.zeros(0, np.uint32), np.zeros(0, np.int32), expected)
+
+
+def c_source(specs: list[KernelSpec]) -> str:
+    """One C file with every distinct kernel of ``specs``."""
+    parts = ["#include <stdbool.h>\n#include <stdint.h>\n#include \"mpq_micro_kernels.h\"\n"]
+    for spec in {spec.symbol: spec for spec in specs}.values():
+        parts.append(kernel_signature(spec) + ";\n")
+        parts.append(kernel_source(spec, schedule(spec, primfunc(spec))))
+    return "\n".join(parts)
+
+
+def build_host(specs: list[KernelSpec], folder: Path) -> ctypes.CDLL:
+    """The kernels as a shared library for this machine."""
+    (folder / "kernels.c").write_text(c_source(specs))
+    sources = [str(folder / "kernels.c"), str(MICRO_KERNEL_DIR / "mpq_micro_kernels.c")]
+    flags = ["-std=c99", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
+    flags += ["-fsanitize=undefined", "-fno-sanitize-recover=all", "-static-libubsan"]
+    output = folder / "kernels.so"
+    command = ["cc", *flags, f"-I{MICRO_KERNEL_DIR}", *sources, "-o", str(output)]
+    subprocess.run(command, check=True, timeout=300)
+    return ctypes.CDLL(str(output))
+
+
+def run_host(library: ctypes.CDLL, case: Case, x_ring_extra: int = 0) -> np.ndarray:
+    """Outputs of the C kernel on the host, as canonical codes or logits."""
+    spec = case.spec
+    y_shape, y_dtype = spec.output.buffer
+    output = np.full(y_shape, 0xA5, y_dtype)
+    buffers = [pack_map(_stored(c, t), t) for c, t in zip(case.inputs, spec.inputs, strict=True)]
+    scratch = np.full(spec.scratch_bytes // 4 + 1, 0x5A5A5A5A, np.uint32)
+    arguments: list[object] = []
+    for buffer in buffers:
+        arguments += [buffer.ctypes.data_as(ctypes.c_void_p), ctypes.c_int32(buffer.shape[0])]
+    arguments += [output.ctypes.data_as(ctypes.c_void_p), ctypes.c_int32(y_shape[0])]
+    arguments += [ctypes.c_int32(0), ctypes.c_int32(spec.output.height)]
+    arguments += [a.ctypes.data_as(ctypes.c_void_p) for a in (case.weights, case.icn, scratch)]
+    getattr(library, spec.symbol)(*arguments)
+    assert scratch[-1] == 0x5A5A5A5A, f"{spec.symbol} wrote past its scratch"
+    return unpack_map(output, spec.output)
+
+
+def _stored(codes: np.ndarray, tensor: TensorSpec) -> np.ndarray:
+    return codes.transpose(1, 2, 0) if tensor.layout == "hwc8" else codes

@@ -1,0 +1,82 @@
+"""Packed operands of a kernel, and the proof that its accumulators cannot overflow."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from tvm_mpq.errors import AccumulatorOverflowError
+from tvm_mpq.kernels.layout import (
+    pack_depthwise_weights,
+    pack_gemm_weights,
+    unpack_gemm_weights,
+    unpack_lines,
+)
+from tvm_mpq.kernels.reference import AddParams, RescaleParams
+from tvm_mpq.kernels.spec import CHANNEL_TILE, KernelSpec
+from tvm_mpq.quant.icn import IcnParams
+
+Codes = npt.NDArray[np.uint8]
+Words = npt.NDArray[np.uint32]
+Int32 = npt.NDArray[np.int32]
+
+
+def pack_weights(spec: KernelSpec, codes: Codes) -> Words:
+    """Canonical codes (O I kh kw, dense O I) -> the packed words of ``spec``."""
+    if spec.op == "depthwise_conv2d":
+        return pack_depthwise_weights(codes, spec.w_bits)
+    return pack_gemm_weights(codes, spec.w_bits, CHANNEL_TILE)
+
+
+def unpack_weights(spec: KernelSpec, words: Words, shape: tuple[int, ...]) -> Codes:
+    """Inverse of ``pack_weights``."""
+    if spec.op == "depthwise_conv2d":
+        return unpack_lines(words, int(np.prod(shape)), spec.w_bits).reshape(shape)
+    return unpack_gemm_weights(words, shape, spec.w_bits)
+
+
+def pack_icn(spec: KernelSpec, icn: IcnParams, codes: Codes) -> Int32:
+    """Requantization parameters as int32 words: Bq[C], M0[C], then (shift, Zw) halfwords.
+
+    -Zx * sum(W - Zw) is folded into Bq: the kernels multiply raw codes and feed Zx at borders.
+
+    Raises AccumulatorOverflowError when a partial sum of the kernel could leave int32.
+    """
+    centred = codes.reshape(codes.shape[0], -1).astype(np.int64) - icn.zw.astype(np.int64)[:, None]
+    bq = icn.bq.astype(np.int64) - spec.x.zero_point * centred.sum(axis=1)
+    _prove_partial_sums(spec, icn, codes, bq)
+    channels = spec.output.channels
+    halves = np.zeros(-(-channels // 2) * 2, np.uint16)
+    halves[:channels] = icn.shift.astype(np.uint16) | (icn.zw.astype(np.uint16) << 8)
+    return np.concatenate([bq.astype(np.int32), icn.m0, halves.view(np.int32)])
+
+
+def pack_add(params: AddParams) -> Int32:
+    """M1, M2, shift, nearest."""
+    return np.array([*params.m, params.shift, params.nearest], np.int32)
+
+
+def pack_concat(params: tuple[RescaleParams, RescaleParams]) -> Int32:
+    """(M0, shift, nearest) of each input."""
+    return np.array([v for p in params for v in (p.m0, p.shift, p.nearest)], np.int32)
+
+
+def _prove_partial_sums(
+    spec: KernelSpec, icn: IcnParams, codes: Codes, bq: npt.NDArray[np.int64]
+) -> None:
+    """Bound sum X*W, Zw * sum X and their difference with Bq over every prefix of the sum."""
+    flat = codes.reshape(codes.shape[0], -1).astype(np.int64)
+    largest_x = spec.x.max_code
+    if spec.op == "depthwise_conv2d":
+        sums = largest_x * np.abs(flat - icn.zw.astype(np.int64)[:, None]).sum(axis=1)
+        bound = sums + np.abs(bq)
+    else:
+        products = largest_x * flat.sum(axis=1)
+        zero_points = largest_x * flat.shape[1] * icn.zw.astype(np.int64)
+        bound = np.maximum(products, zero_points) + np.abs(bq)
+    worst = int(np.argmax(bound))
+    if bound[worst] >= 2**31:
+        raise AccumulatorOverflowError(
+            f"kernel {spec.name}, output channel {worst}: an int32 partial sum can reach"
+            f" {bound[worst]}, allowed is below 2147483648; use fewer bits for its input or weights"
+        )

@@ -1,0 +1,188 @@
+"""KernelSpec: one record that gives a kernel's name, symbol, scratch, packing and overflow proof."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+
+from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.specs import WORD_BITS, TensorSpec, check_width
+
+PIXEL_TILE = 4
+CHANNEL_TILE = 2
+GEMM_OPS = ("conv2d", "pointwise_conv2d", "dense")
+_SHORT = {
+    "conv2d": "conv",
+    "pointwise_conv2d": "pw",
+    "depthwise_conv2d": "dw",
+    "dense": "fc",
+    "global_avg_pool": "gap",
+    "max_pool2d": "maxpool",
+    "add": "add",
+    "concat": "concat",
+}
+_BYTES = {"uint8": 1, "int16": 2, "int32": 4}
+
+
+@dataclass(frozen=True)
+class ScratchBuffer:
+    """One kernel-local buffer in DTCM. ``dtype`` is uint8, int16 or int32."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes, padded to a word."""
+        return -(-math.prod(self.shape) * _BYTES[self.dtype] // 4) * 4
+
+
+@dataclass(frozen=True)
+class KernelSpec:
+    """Everything that is constant inside one kernel.
+
+    Attributes
+    ----------
+    op: one of conv2d, pointwise_conv2d, depthwise_conv2d, dense, global_avg_pool, max_pool2d, add,
+        concat. w_bits: 0 for weightless operators.
+    kernel, strides: (y, x). padding: (top, left, bottom, right) in pixels.
+    pixels: gemm only, the pixels of a row that are packed, multiplied and stored together.
+    """
+
+    op: str
+    inputs: tuple[TensorSpec, ...]
+    output: TensorSpec
+    w_bits: int = 0
+    kernel: tuple[int, int] = (1, 1)
+    strides: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    pixels: int = 0
+
+    def __post_init__(self) -> None:
+        if self.op not in _SHORT:
+            raise InvalidValueError(f"KernelSpec.op: {self.op!r}; allowed are {', '.join(_SHORT)}")
+        if self.w_bits:
+            check_width("KernelSpec.w_bits", self.w_bits)
+
+    @property
+    def x(self) -> TensorSpec:
+        """The first (for most kernels the only) input."""
+        return self.inputs[0]
+
+    def to_json(self) -> str:
+        """The spec as one line of JSON, as it travels in attributes of the module."""
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> KernelSpec:
+        """Inverse of ``to_json``."""
+        fields = json.loads(text)
+        fields["inputs"] = tuple(TensorSpec(**tensor) for tensor in fields["inputs"])
+        fields["output"] = TensorSpec(**fields["output"])
+        for name in ("kernel", "strides", "padding"):
+            fields[name] = tuple(fields[name])
+        return KernelSpec(**fields)
+
+    @property
+    def reduction(self) -> int:
+        """K: real taps of one output, kernel height x width x input channels."""
+        return self.kernel[0] * self.kernel[1] * self.x.channels
+
+    @property
+    def padded_reduction(self) -> int:
+        """K rounded up to whole words of packed weights."""
+        per_word = WORD_BITS // self.w_bits
+        return -(-self.reduction // per_word) * per_word
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the whole layer."""
+        if not self.w_bits:
+            return 0
+        pixels = self.output.height * self.output.width * self.output.channels
+        depthwise = self.op == "depthwise_conv2d"
+        return pixels * (self.kernel[0] * self.kernel[1] if depthwise else self.reduction)
+
+    @property
+    def name(self) -> str:
+        """The specification without the shapes, for example ``pw_x8w4y8_p4c2_smlad``."""
+        if self.op in ("dense", "pointwise_conv2d", "add", "concat", "global_avg_pool"):
+            window = ""
+        else:
+            window = f"{self.kernel[0]}x{self.kernel[1]}s{self.strides[0]}"
+            if self.strides[0] != self.strides[1]:
+                window += f"x{self.strides[1]}"
+        bits = "".join(f"x{tensor.bits}" for tensor in self.inputs)
+        bits += f"w{self.w_bits}" if self.w_bits else ""
+        parts = [_SHORT[self.op] + window, f"{bits}y{self.output.bits}", self._variant]
+        return "_".join(part for part in parts if part)
+
+    @property
+    def _variant(self) -> str:
+        if self.op == "dense":
+            return f"c{CHANNEL_TILE}_smlad"
+        if self.op in GEMM_OPS:
+            return f"p{PIXEL_TILE}c{CHANNEL_TILE}_smlad"
+        return "r1" if self.op == "depthwise_conv2d" else ""
+
+    @property
+    def symbol(self) -> str:
+        """The C symbol: the name and every shape constant, unique per generated function."""
+        x, y = self.x, self.output
+        parts = [self.name, f"{x.layout}{x.height}x{x.width}x{x.channels}"]
+        parts += [f"{t.channels}" for t in self.inputs[1:]]
+        parts += [f"{y.layout}{y.height}x{y.width}x{y.channels}"]
+        if any(self.padding):
+            parts.append("p" + "_".join(map(str, self.padding)))
+        zero_points = [t.zero_point for t in (*self.inputs, y)]
+        if any(zero_points):
+            parts.append("z" + "_".join(map(str, zero_points)))
+        return "mpq_" + "_".join(parts)
+
+    @property
+    def scratch(self) -> tuple[ScratchBuffer, ...]:
+        """The kernel's buffers in scratch memory, in their order."""
+        if self.op == "dense":
+            return (
+                ScratchBuffer("operands", (self.padded_reduction,), "uint8"),
+                ScratchBuffer("acc", (CHANNEL_TILE,), "int32"),
+            )
+        if self.op in GEMM_OPS:
+            return (
+                ScratchBuffer("operands", (self.pixels, self.padded_reduction), "uint8"),
+                ScratchBuffer("sums", (self.pixels,), "int32"),
+                ScratchBuffer("acc", (self.pixels, CHANNEL_TILE), "int32"),
+            )
+        if self.op == "depthwise_conv2d":
+            span = (self.output.width - 1) * self.strides[1] + self.kernel[1]
+            return (
+                ScratchBuffer("lines", (self.kernel[0], span), "uint8"),
+                ScratchBuffer("taps", self.kernel, "int16"),
+                ScratchBuffer("acc", (self.output.width,), "int32"),
+            )
+        return ()
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes of DTCM the kernel needs while it runs."""
+        return sum(buffer.nbytes for buffer in self.scratch)
+
+    @property
+    def weight_words(self) -> int:
+        """32-bit words of the packed weights."""
+        if not self.w_bits:
+            return 0
+        if self.op == "depthwise_conv2d":
+            taps = self.kernel[0] * self.kernel[1] * self.output.channels
+            return -(-taps * self.w_bits // WORD_BITS)
+        rows = -(-self.output.channels // CHANNEL_TILE) * CHANNEL_TILE
+        return rows * (self.padded_reduction * self.w_bits // WORD_BITS)
+
+    @property
+    def icn_words(self) -> int:
+        """32-bit words of the packed requantization parameters."""
+        if self.w_bits:
+            return 2 * self.output.channels + -(-self.output.channels // 2)
+        return {"add": 4, "concat": 6, "global_avg_pool": 3}.get(self.op, 0)

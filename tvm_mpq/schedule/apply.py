@@ -1,0 +1,38 @@
+"""From an unscheduled kernel PrimFunc to the one that becomes C."""
+
+from __future__ import annotations
+
+from tvm_mpq._tvm_compat import IRModule, s_tir, tirx
+from tvm_mpq.kernels.spec import GEMM_OPS, PIXEL_TILE, KernelSpec
+from tvm_mpq.schedule.intrinsics import dot_intrinsic, gemm_intrinsic
+
+
+def schedule(spec: KernelSpec, function: tirx.PrimFunc) -> tirx.PrimFunc:
+    """``function`` with its core block tensorized, or its reduction initialized ahead of it.
+
+    Before --> after, for a pointwise convolution:
+
+        for p, o, k: acc[p, o] += X[p, k] * W[o, k]
+        --> for p, o: acc[p, o] = 0;  for p / 4: mpq_gemm_x8w4_p4c2(&X, &W, &acc, K)
+    """
+    if spec.op not in (*GEMM_OPS, "depthwise_conv2d"):
+        return function
+    name = spec.symbol
+    sch = s_tir.Schedule(IRModule({name: function}))
+    core = sch.get_sblock("core", name)
+    if spec.op == "depthwise_conv2d":
+        pixel, window_row, window_column = sch.get_loops(core)[-3:]
+        # A window of one tap has no reduction loop left to peel the initialization from.
+        sch.decompose_reduction(core, window_row)
+        sch.unroll(window_row)
+        sch.unroll(window_column)
+    elif spec.op == "dense":
+        channel, _ = sch.get_loops(core)[-2:]
+        sch.decompose_reduction(core, channel)
+        sch.tensorize(channel, dot_intrinsic(spec.padded_reduction, spec.w_bits))
+    else:
+        pixel, _, _ = sch.get_loops(core)[-3:]
+        outer, inner = sch.split(pixel, [None, PIXEL_TILE])
+        sch.decompose_reduction(core, outer)
+        sch.tensorize(inner, gemm_intrinsic(spec.padded_reduction, spec.w_bits))
+    return sch.mod[name]
