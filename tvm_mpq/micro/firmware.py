@@ -119,6 +119,16 @@ def check_fit(firmware: Firmware) -> None:
         raise DoesNotFitError(f"the network does not fit {target.name}:\n" + "\n".join(complaints))
 
 
+def symbol_at(elf: Path, address: int) -> str:
+    """``function+0xoffset`` of ``address``, or the address itself where no function is."""
+    with elf.open("rb") as file:
+        for symbol in ELFFile(file).get_section_by_name(".symtab").iter_symbols():
+            start = symbol["st_value"] & ~1
+            if symbol["st_info"]["type"] == "STT_FUNC" and 0 <= address - start < symbol["st_size"]:
+                return f"{symbol.name}+0x{address - start:x}"
+    return f"0x{address:08x}"
+
+
 def _complaint(
     firmware: Firmware, what: str, size: int, limit: int, parts: list[str], option: str
 ) -> str:

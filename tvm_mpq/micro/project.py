@@ -73,6 +73,20 @@ class Project:
         check_fit(firmware)
         return firmware
 
+    def build_for_qemu(self, timeout: float = 300.0) -> Path:
+        """Compile the same sources for qemu's mps2-an500; the ELF, in ``folder/build-qemu``."""
+        require_tool("make")
+        require_tool("arm-none-eabi-gcc")
+        work = Path(tempfile.mkdtemp(prefix=".build-", dir=self.folder))
+        try:
+            result = self._make(work, timeout, "PLATFORM=mps2_an500")
+            if result.status != 0:
+                raise ToolError(f"building for qemu failed:\n{_first_errors(result.stderr)}")
+            _replace(work, self.folder / "build-qemu")
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        return self.folder / "build-qemu/firmware.elf"
+
     def firmware(self) -> Firmware:
         """The last successful build, measured; ToolError when there is none."""
         if not (self.folder / "build/firmware.elf").is_file():

@@ -8,13 +8,21 @@ from typing import Any
 import numpy as np
 
 from tvm_mpq.errors import BoardFaultError, InvalidValueError
-from tvm_mpq.micro.firmware import Firmware
-from tvm_mpq.micro.session import Session, Transport
-from tvm_mpq.micro.transports import EmulatorTransport
+from tvm_mpq.micro.firmware import Firmware, symbol_at
+from tvm_mpq.micro.library import TensorInfo
+from tvm_mpq.micro.project import Project
+from tvm_mpq.micro.session import FirmwareFaultError, Session, Transport
+from tvm_mpq.micro.toolchain import require_tool
+from tvm_mpq.micro.transports import EmulatorTransport, PipeTransport
 
 
 def run_session(
-    transport: Transport, firmware: Firmware, inputs: np.ndarray, *, run_timeout: float = 60.0
+    transport: Transport,
+    output: TensorInfo,
+    inputs: np.ndarray,
+    *,
+    run_timeout: float = 60.0,
+    elf: Path | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Run the network on each row of ``inputs``, then end the program and close the line.
 
@@ -22,6 +30,7 @@ def run_session(
     ----------
     inputs: uint8 [N, ...]; one input's bytes per row, in the order the network takes them.
     run_timeout: seconds that one inference may take.
+    elf: the program, so that a fault can name its function.
 
     Returns
     -------
@@ -43,13 +52,18 @@ def run_session(
             result = session.run(row.tobytes())
             if result.return_code != 0:
                 raise BoardFaultError(f"the network's entry point returned {result.return_code}")
-            outputs.append(np.frombuffer(result.data, firmware.output.dtype))
+            outputs.append(np.frombuffer(result.data, output.dtype))
             cycles.append(result.cycles)
         session.end()
+    except FirmwareFaultError as error:
+        if elf is None:
+            raise
+        where = f" in {symbol_at(elf, error.pc)}" if error.pc else ", probably by a stack overflow"
+        raise FirmwareFaultError(error.words, where) from None
     finally:
         transport.close()
-    shape = (len(outputs), firmware.output.size // np.dtype(firmware.output.dtype).itemsize)
-    return np.array(outputs, firmware.output.dtype).reshape(shape), np.array(cycles, np.int64)
+    shape = (len(outputs), output.size // np.dtype(output.dtype).itemsize)
+    return np.array(outputs, output.dtype).reshape(shape), np.array(cycles, np.int64)
 
 
 def run_on_emulator(
@@ -60,4 +74,20 @@ def run_on_emulator(
     See ``run_session``. The cycles are the emulator's model, 0 unless ``cycles=True`` is given.
     """
     transport = EmulatorTransport(Path(firmware.elf), run_timeout=timeout, **board_options)
-    return run_session(transport, firmware, inputs, run_timeout=timeout)
+    return run_session(transport, firmware.output, inputs, run_timeout=timeout, elf=firmware.elf)
+
+
+def run_on_qemu(
+    project: Project, inputs: np.ndarray, *, timeout: float = 60.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Run the project's sources on qemu's Cortex-M7 (mps2-an500); see ``run_session``.
+
+    A second opinion on results and faults that shares no code with the emulated STM32; all cycles
+    are 0. ToolError when qemu-system-arm is missing.
+    """
+    require_tool("qemu-system-arm")
+    elf = project.build_for_qemu()
+    command = ["qemu-system-arm", "-M", "mps2-an500", "-nodefaults", "-display", "none"]
+    command += ["-no-reboot", "-serial", "stdio", "-kernel", str(elf)]
+    transport = PipeTransport(command)
+    return run_session(transport, project.library.output, inputs, run_timeout=timeout, elf=elf)

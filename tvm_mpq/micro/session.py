@@ -68,6 +68,17 @@ class RunOutput:
     data: bytes
 
 
+class FirmwareFaultError(BoardFaultError):
+    """The core faulted and its fault handler reported; ``pc`` is 0 after a stack overflow."""
+
+    def __init__(self, words: tuple[int, ...], where: str = "") -> None:
+        pairs = zip(_FAULT_WORDS, words, strict=True)
+        text = ", ".join(f"{name} 0x{word:08x}" for name, word in pairs)
+        super().__init__(f"the firmware faulted{where}: {text}")
+        self.words = words
+        self.pc = words[0]
+
+
 class _Rejected(Exception):
     """The device answered ERROR with ``code``; ``detail`` as in protocol.h."""
 
@@ -142,8 +153,15 @@ class Session:
         )
 
     def end(self) -> None:
-        """Let the program end; the device answers nothing afterwards."""
-        self._request(FrameType.END, b"", FrameType.ENDED)
+        """Let the program end; a device whose last reply is lost has ended too."""
+        for _ in range(3):
+            try:
+                sequence = self._send(FrameType.END, b"")
+                deadline = time.monotonic() + self._patience(0)
+                if self._wait({sequence}, (FrameType.ENDED,), deadline) is not None:
+                    return
+            except BoardFaultError:
+                return
 
     def _send_input(self, data: bytes) -> None:
         offset = 0
@@ -210,7 +228,7 @@ class Session:
         damaged = self._decoder.damaged
         # A frame that stops half-way shows by the silence after it, long before the deadline of a
         # slow network.
-        quiet = 0.3 + 64 * self._transport.seconds_per_byte
+        quiet = min(0.3, self._reply_timeout) + 64 * self._transport.seconds_per_byte
         while True:
             while self._arrived:
                 frame = self._arrived.pop(0)
@@ -225,9 +243,9 @@ class Session:
             data = self._transport.read(4096, min(left, quiet))
             self._arrived += self._decoder.feed(data)
             if not data:
+                self._decoder.abandon()
                 if self._transport.is_idle:
                     return None
-                self._decoder.abandon()
 
     def _is_retried(self, frame: Frame, sequences: set[int]) -> bool:
         """Whether the ERROR asks for a repetition; raises when it is about the request itself."""
@@ -235,11 +253,7 @@ class Session:
             return True
         code, detail = struct.unpack_from("<II", frame.payload)
         if code == ErrorCode.FAULT:
-            words = struct.unpack_from("<6I", frame.payload.ljust(32, b"\0"), 8)
-            text = ", ".join(
-                f"{name} 0x{word:08x}" for name, word in zip(_FAULT_WORDS, words, strict=True)
-            )
-            raise BoardFaultError(f"the firmware faulted: {text}")
+            raise FirmwareFaultError(struct.unpack_from("<6I", frame.payload.ljust(32, b"\0"), 8))
         if code in _RETRIED:
             return True
         if frame.sequence in sequences:
