@@ -17,6 +17,8 @@ from tvm_mpq.emulator.counter import NO_LIMIT, TIME_UNIT, new_counter
 from tvm_mpq.emulator.faults import CpuFaultError
 from tvm_mpq.emulator.guards import find_guards
 from tvm_mpq.emulator.image import load_image
+from tvm_mpq.emulator.pricing import EdgePricer
+from tvm_mpq.emulator.profile import Profile, build_profile, difference
 from tvm_mpq.emulator.registers import attach_registers
 from tvm_mpq.emulator.usart import Console
 from tvm_mpq.errors import InvalidValueError
@@ -62,6 +64,7 @@ class RunResult:
     instructions: executed in this call; None unless counted.
     cycles: modelled cycles of this call (an error of +-3 % on int8 networks); None unless modelled.
     stalls: modelled cycles lost, by cause; None unless modelled.
+    profile: cycles and stalls per function; None unless modelled.
     seconds: wall-clock time on the host.
     """
 
@@ -70,6 +73,7 @@ class RunResult:
     instructions: int | None
     cycles: int | None
     stalls: dict[str, int] | None
+    profile: Profile | None
     seconds: float
 
 
@@ -105,6 +109,7 @@ class Board:
         self._map_memories()
         self._counter = new_counter(self._engine, self.chip, self.chip.line_stalls(clock_mhz))
         self._state = self._counter.state
+        self._pricer = EdgePricer(self._counter, self.read_memory)
         self._attach_devices()
         self._watch_faults()
         self._load()
@@ -150,18 +155,24 @@ class Board:
         counted = cycles or count_instructions
         self._counter.attach(cycles=cycles)
         self._state.counting = int(self._state.counting or counted or max_instructions is not None)
-        instructions, cycles_before = self._state.instructions, self._state.time
+        instructions, time_before = self._state.instructions, self._state.time
+        edges = self._counter.edges() if cycles else []
         limit = NO_LIMIT if max_instructions is None else instructions + max_instructions
         self._state.instruction_limit = limit
         self.uart_send(uart_in)
         while self._stopped_by is None:
             self._emulate(started + timeout_seconds)
+        profile = None
+        if cycles:
+            ran = difference(self._counter.edges(), edges)
+            profile = build_profile(ran, self._state, self.image)
         return RunResult(
             stopped_by=self._stopped_by,
             uart=bytes(self.console.sent[sent:]),
             instructions=self._state.instructions - instructions if counted else None,
-            cycles=(self._state.time - cycles_before) // TIME_UNIT if cycles else None,
-            stalls=None,
+            cycles=(self._state.time - time_before) // TIME_UNIT if cycles else None,
+            stalls=None if profile is None else profile.total.stalls,
+            profile=profile,
             seconds=time.monotonic() - started,
         )
 
@@ -306,6 +317,8 @@ class Board:
             if self._fault is None:
                 undefined = error.errno == unicorn.UC_ERR_INSN_INVALID
                 self._fault = (_FAULTS[_UNDEFINED] if undefined else str(error), None)
+        if self._pricer.failure is not None:
+            raise self._pricer.failure
         self._raise_fault()
         if self._stopped_by is None:
             self._stopped_by = self._why_returned(deadline)

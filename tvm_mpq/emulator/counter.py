@@ -34,13 +34,17 @@ Price = Callable[[int, int], int]
 
 @dataclass(frozen=True)
 class EdgeCounts:
-    """What happened on one block edge: ``count`` executions of the block at ``to``."""
+    """What happened on one block edge: ``count`` executions of the block at ``to``.
+
+    ``spent`` is the static cost of all of them in 1/1000 cycle, without the events below it.
+    """
 
     from_: int
     to: int
     size: int
     instructions: int
     count: int
+    spent: int
     mispredicts: int
     flash_data: int
     flash_code: int

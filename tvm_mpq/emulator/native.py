@@ -26,6 +26,7 @@ class EdgeStruct(Structure):
         ("count", c_uint64),
         ("next_review", c_uint64),
         ("cost", c_int64),
+        ("spent", c_int64),
         ("mispredicts", c_uint64),
         ("flash_data", c_uint64),
         ("flash_code", c_uint64),

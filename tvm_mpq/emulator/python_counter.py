@@ -34,6 +34,7 @@ class _Edge:
     size: int
     instructions: int
     count: int = 0
+    spent: int = 0
     mispredicts: int = 0
     flash_data: int = 0
     flash_code: int = 0
@@ -154,6 +155,7 @@ class PythonCounter:
         if edge.count >= edge.next_review:
             edge.cost = self._price(index, before)
         state.time += edge.cost
+        edge.spent += edge.cost
         if previous:
             self._predict(edge, last.to + last.size)
         self._fetch(edge)

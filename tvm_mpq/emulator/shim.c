@@ -14,7 +14,7 @@ enum { REGION_NONE, REGION_TCM, REGION_SRAM, REGION_FLASH };
 typedef struct {
   uint32_t from, to, size, instructions;
   uint64_t count, next_review;
-  int64_t cost; /* static cost, in 1/1000 cycle */
+  int64_t cost, spent; /* static cost of one execution and of all, in 1/1000 cycle */
   uint64_t mispredicts, flash_data, flash_code, sram_data, sram_code, unaligned;
   uint64_t narrow_tcm, narrow_cached; /* byte and halfword stores */
 } edge_t;
@@ -188,6 +188,7 @@ void on_block(void *engine, uint64_t address, uint32_t size, board_t *b) {
   }
   if (e->count >= e->next_review) e->cost = b->price(index, before);
   b->time += e->cost;
+  e->spent += e->cost;
   if (b->previous) predict(b, e, end);
   b->previous = to;
   fetch(b, e);

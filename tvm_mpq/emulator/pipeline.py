@@ -1,0 +1,158 @@
+"""The in-order dual-issue pipeline of the Cortex-M7 as a cycle-stepping model.
+
+Time is in milli-cycles where fractions occur (expected bank conflicts, the store buffer) and in
+whole cycles otherwise. Rule numbers: design/cortex_m7.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from tvm_mpq.emulator.isa import FLAGS, Instruction, Kind, Latency, Operand, Use
+from tvm_mpq.emulator.rules import expected_bank_cost, why_not_paired
+
+MILLI = 1000
+# Rule 10: a byte or halfword store is a read-modify-write in DTCM and a merge in the cache.
+NARROW_STORE_TCM = 3700
+NARROW_STORE_CACHED = 2400
+STORE_BUFFER_ENTRIES = 4
+# A chained floating-point MAC reads its accumulator two cycles before another consumer could.
+_FLOAT_CHAIN = 2
+_NEVER = -(1 << 30)
+
+
+class Issue(NamedTuple):
+    """Where one instruction went, and what kept it from going earlier."""
+
+    instruction: Instruction
+    cycle: int
+    is_younger: bool
+    reason: str | None
+
+
+class Pipeline:
+    """Feeds instructions in program order; ``total`` is the time so far in milli-cycles."""
+
+    def __init__(self, narrow_store: int = NARROW_STORE_TCM) -> None:
+        self._narrow_store = narrow_store
+        self._cycle = 0
+        self._older: Instruction | None = None
+        self._slot_open = False
+        self._ready: dict[str, tuple[int, Latency]] = {}
+        self._extra = 0
+        self._store_buffer = 0
+        self.trace: list[Issue] | None = None
+
+    @property
+    def total(self) -> int:
+        """Milli-cycles until everything issued so far has left the issue stage."""
+        open_cycle = 0 if self._older is None else self._older.occupancy
+        return (self._cycle + open_cycle) * MILLI + self._extra
+
+    def run(self, block: Iterable[Instruction], *, taken: bool) -> None:
+        """Issues a block; after a taken branch the next one starts a new cycle (rule 11)."""
+        for instruction in block:
+            self.issue(instruction)
+        if taken:
+            self.close()
+
+    def close(self) -> None:
+        """Ends the current cycle: nothing more may pair with it."""
+        if self._older is not None:
+            self._cycle += self._older.occupancy
+        self._older, self._slot_open = None, False
+
+    def issue(self, instruction: Instruction) -> None:
+        """Places one instruction in the younger slot of this cycle or the older of a later one."""
+        earliest, producer = self._operands_ready(instruction)
+        older = self._older
+        reason = None if earliest <= self._cycle else producer
+        pairs = older is not None and self._slot_open and reason is None
+        if pairs and older is not None:
+            reason = why_not_paired(older, instruction)
+            pairs = reason is None
+        if pairs and older is not None:
+            self._slot_open = False
+            self._extra += expected_bank_cost(older, instruction)
+        else:
+            self.close()
+            self._cycle = max(self._cycle, earliest)
+            self._older, self._slot_open = instruction, True
+        if instruction.stores:
+            self._fill_store_buffer(instruction)
+        self._write_results(instruction, is_younger=pairs)
+        if self.trace is not None:
+            self.trace.append(Issue(instruction, self._cycle, pairs, reason))
+
+    def _operands_ready(self, instruction: Instruction) -> tuple[int, str | None]:
+        """Rules 1 to 4: the first cycle in which every operand is there, and the last to come."""
+        earliest, reason = _NEVER, None
+        for operand in instruction.sources:
+            known = self._ready.get(operand.register)
+            if known is None:
+                continue
+            cycle = _available(known, operand)
+            if cycle > earliest:
+                earliest = cycle
+                reason = f"waits for {operand.register} ({known[1].value[0]})"
+        return earliest, reason
+
+    def _runs_early(self, instruction: Instruction, is_younger: bool) -> bool:
+        """Rule 2: add, sub, mov in the older slot and shifts in either, with operands ready."""
+        if not instruction.early:
+            return False
+        if instruction.kind is Kind.SHIFT:
+            shifter_taken = is_younger and self._older is not None and self._older.shifts
+            return not shifter_taken and all(
+                self._is_early_input(o, 0) for o in instruction.sources
+            )
+        return not is_younger and all(self._is_early_input(o, 1) for o in instruction.sources)
+
+    def _is_early_input(self, operand: Operand, address_delay: int) -> bool:
+        known = self._ready.get(operand.register)
+        if known is None or operand.register == FLAGS:
+            return True
+        ready, latency = known
+        # A written-back address misses the early adder, but not the shifter, by one cycle.
+        return ready + (address_delay if latency is Latency.ADDRESS else 0) <= self._cycle
+
+    def _write_results(self, instruction: Instruction, *, is_younger: bool) -> None:
+        early = self._runs_early(instruction, is_younger)
+        for register, latency, delay in instruction.results:
+            # The flags of an early instruction are still set in the late ALU.
+            written = latency
+            if early and latency is Latency.LATE and register != FLAGS:
+                written = Latency.EARLY
+            self._ready[register] = (self._cycle + written.cycles + delay, written)
+
+    def _fill_store_buffer(self, instruction: Instruction) -> None:
+        """Rule 10: one word a cycle drains; byte stores take longer; a full buffer stalls."""
+        drain = self._narrow_store if instruction.narrow else instruction.stores * MILLI
+        now = self._cycle * MILLI
+        self._store_buffer = max(self._store_buffer, now) + drain
+        over = self._store_buffer - now - STORE_BUFFER_ENTRIES * max(MILLI, drain)
+        if over > 0:
+            self._extra += over
+            self._store_buffer -= over
+
+
+def _available(known: tuple[int, Latency], operand: Operand) -> int:
+    """First issue cycle for a consumer that reads ``operand``, given (ready for EX1, by whom)."""
+    ready, latency = known
+    if operand.use is Use.UNFORWARDED and latency is Latency.FAST_LOAD:
+        ready += 1
+    elif operand.use is Use.FLOAT_ACCUMULATOR and latency is Latency.FLOAT_MAC:
+        ready -= _FLOAT_CHAIN
+    return ready - operand.stage
+
+
+def loop_cost(block: list[Instruction], narrow_store: int = NARROW_STORE_TCM) -> float:
+    """Cycles per iteration of a loop body in its steady state, without memory misses."""
+    pipeline, iterations = Pipeline(narrow_store), 200
+    totals = []
+    for _ in range(iterations):
+        pipeline.run(block, taken=True)
+        totals.append(pipeline.total)
+    half = iterations // 2
+    return (totals[-1] - totals[half - 1]) / (iterations - half) / MILLI

@@ -1,0 +1,100 @@
+"""Static cost of a block after the blocks that usually precede it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tvm_mpq.emulator.counter import NO_EDGE, NO_LIMIT, Counter
+from tvm_mpq.emulator.decode import decode_block
+from tvm_mpq.emulator.isa import Instruction
+from tvm_mpq.emulator.pipeline import NARROW_STORE_CACHED, NARROW_STORE_TCM, Pipeline
+
+# An edge is priced again when it has run so often, since its usual predecessors are known then.
+_REVIEWS = (8, 64, 512, 4096)
+# How much of the past is replayed before a block: latencies and the store buffer reach no further.
+_CONTEXT_BLOCKS, _CONTEXT_INSTRUCTIONS = 4, 24
+_LOOP_INSTRUCTIONS, _LOOP_MIN, _LOOP_MAX = 200, 3, 12
+
+Block = tuple[int, int]  # address, size in bytes
+Step = tuple[Block, bool]  # a block, and whether it is left by a taken branch
+
+
+class EdgePricer:
+    """Answers the counter's question what one execution of an edge costs, in milli-cycles.
+
+    The answer depends only on what has run so far, so that a running total read by the firmware,
+    the final total and a second run all agree to the last cycle.
+    """
+
+    def __init__(self, counter: Counter, read_code: Callable[[int, int], bytes]) -> None:
+        self._counter, self._read_code = counter, read_code
+        self._decoded: dict[Block, list[Instruction]] = {}
+        self._incoming: dict[int, list[int]] = {}
+        self._prices: dict[tuple[tuple[Step, ...], int], int] = {}
+        self._seen: set[int] = set()
+        self.failure: Exception | None = None
+        counter.set_price(self._guarded_price)
+
+    def block(self, block: Block) -> list[Instruction]:
+        """The decoded instructions of a block."""
+        if block not in self._decoded:
+            address, size = block
+            self._decoded[block] = decode_block(self._read_code(address, size), address)
+        return self._decoded[block]
+
+    def _guarded_price(self, index: int, before: int) -> int:
+        # An exception cannot cross the C hook that asks; the board raises it after the run.
+        try:
+            return self._price(index, before)
+        except Exception as error:
+            self.failure = error
+            self._counter.state.stop_requested = 1
+            return 0
+
+    def _price(self, index: int, before: int) -> int:
+        edge = self._counter.edge(index)
+        is_first = index not in self._seen
+        if is_first:
+            self._seen.add(index)
+            self._incoming.setdefault(edge.to, []).append(index)
+        edge.next_review = next((n for n in _REVIEWS if n > edge.count), NO_LIMIT)
+        narrow = NARROW_STORE_CACHED if edge.narrow_cached > edge.narrow_tcm else NARROW_STORE_TCM
+        block: Block = (edge.to, edge.size)
+        if edge.from_ == edge.to:
+            length = max(1, edge.instructions)
+            rounds = min(_LOOP_MAX, max(_LOOP_MIN, _LOOP_INSTRUCTIONS // length))
+            steps = [(block, True)] * rounds
+        else:
+            steps = [*self._context(edge.from_, edge.to, before if is_first else NO_EDGE)]
+            steps.append((block, True))
+        return self._run(tuple(steps), narrow)
+
+    def _context(self, last: int, to: int, before: int) -> list[Step]:
+        """The blocks that led to ``to``, oldest first; ``before`` is the edge just taken."""
+        steps: list[Step] = []
+        instructions = 0
+        while last and len(steps) < _CONTEXT_BLOCKS and instructions < _CONTEXT_INSTRUCTIONS:
+            incoming = self._usual(last) if before == NO_EDGE else before
+            if incoming is None:
+                break
+            edge, before = self._counter.edge(incoming), NO_EDGE
+            steps.append(((edge.to, edge.size), to != edge.to + edge.size))
+            instructions += edge.instructions
+            last, to = edge.from_, edge.to
+        return steps[::-1]
+
+    def _usual(self, to: int) -> int | None:
+        indices = self._incoming.get(to)
+        if not indices:
+            return None
+        return max(indices, key=lambda index: (self._counter.edge(index).count, -index))
+
+    def _run(self, steps: tuple[Step, ...], narrow: int) -> int:
+        key = (steps, narrow)
+        if key not in self._prices:
+            pipeline, before = Pipeline(narrow), 0
+            for block, taken in steps:
+                before = pipeline.total
+                pipeline.run(self.block(block), taken=taken)
+            self._prices[key] = pipeline.total - before
+        return self._prices[key]
