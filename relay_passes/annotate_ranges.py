@@ -1,0 +1,90 @@
+"""AnnotateRanges: what each activation spans, from calibration images.
+
+    mpq.conv2d(..., name="conv2d_0") --> the same with y_ranges=[low8, high8, low4, high4, low2, high2]
+
+max_pool2d and global_avg_pool keep the range of their input and get none of their own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from relay_passes._graph import CallRewriter, shape_of, with_attrs
+from relay_passes.evaluate import evaluate_float
+from tvm_mpq._tvm_compat import IRModule, call_attrs, mutator, relax, tvm
+from tvm_mpq.errors import CalibrationError
+from tvm_mpq.progress import track
+from tvm_mpq.quant.calibration import RunningHistogram
+from tvm_mpq.specs import InputSpec
+
+_BATCH = 8
+KEEPS_RANGE = ("max_pool2d", "global_avg_pool")
+
+
+@tvm.transform.module_pass(opt_level=0, name="AnnotateRanges")
+class AnnotateRanges:
+    """Run the float blocks on ``images`` and attach ranges to every block.
+
+    Parameters
+    ----------
+    images: uint8 [N, H, W, C], N at least 1. method: ``"mse"`` or ``"max"``.
+
+    Raises CalibrationError for missing images, a wrong dtype or shape, or non-finite activations.
+    """
+
+    def __init__(self, images: npt.NDArray[np.uint8], input_spec: InputSpec, method: str) -> None:
+        self.images = images
+        self.input_spec = input_spec
+        self.method = method
+
+    def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
+        """IRModule -> IRModule."""
+        check_images(self.images, shape_of(mod["main"].params[0]))
+        histograms: dict[str, RunningHistogram] = {}
+
+        def observe(layer: str, tensor: Any) -> None:
+            histograms.setdefault(layer, RunningHistogram()).update(tensor.numpy())
+
+        batches = range(0, len(self.images), _BATCH)
+        for start in track(batches, "calibrating"):
+            batch = self.images[start : start + _BATCH]
+            evaluate_float(mod, to_real(batch, self.input_spec), observe)
+        ranges = {name: histogram.ranges(self.method) for name, histogram in histograms.items()}
+        return _Annotator(mod, ranges).transform()
+
+
+@mutator
+class _Annotator(CallRewriter):
+    def __init__(self, mod: IRModule, ranges: dict[str, list[float]]) -> None:
+        super().__init__(mod)
+        self._ranges = ranges
+
+    def rewrite(self, call: relax.Call) -> Any:
+        if str(call.op.name).removeprefix("mpq.") in KEEPS_RANGE:
+            return call
+        return with_attrs(call, y_ranges=self._ranges[call_attrs(call)["name"]])
+
+
+def to_real(images: npt.NDArray[np.uint8], spec: InputSpec) -> npt.NDArray[np.float32]:
+    """uint8 [N, H, W, C] -> float32 [N, C, H, W]."""
+    real = spec.scale * (images.astype(np.float32) - spec.zero_point) + spec.offset
+    return np.ascontiguousarray(real.transpose(0, 3, 1, 2), np.float32)
+
+
+def check_images(images: Any, shape: tuple[int, ...]) -> None:
+    """Raise CalibrationError unless ``images`` is uint8 [N >= 1, H, W, C] of NCHW ``shape``."""
+    _, channels, height, width = shape
+    wanted = f"uint8 [N, {height}, {width}, {channels}]"
+    if images is None or len(images) == 0:
+        raise CalibrationError(
+            f"calibration: no images; give build(calibration=) an array of {wanted}, typically a"
+            " few hundred images of the kind the network will see"
+        )
+    array = np.asarray(images)
+    if array.dtype != np.uint8 or array.shape[1:] != (height, width, channels):
+        raise CalibrationError(
+            f"calibration: found {array.dtype} {list(array.shape)}; expected {wanted}"
+        )

@@ -1,0 +1,207 @@
+"""Canonicalize: one form for each idea that frontends spell in several ways.
+
+    nn.pad + nn.conv2d / nn.max_pool2d      --> the window's own padding
+    nn.relu6, clip(x, 0, a)                 --> clip(x, 0, a)
+    avg_pool2d over the map, adaptive_avg_pool2d to 1x1, mean over (H, W)
+                                            --> mean(axis=[2, 3], keepdims=True)
+    reshape / permute_dims of a constant    --> the constant
+    (a, b)[i]                               --> a or b
+    softmax at the end                      --> dropped: it does not move the argmax
+    a 1-tuple as result                     --> its element
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from relay_passes._graph import CallRewriter, name_of, op_name, shape_of, unsupported
+from tvm_mpq._tvm_compat import IRModule, constant_array, is_constant, mutator, relax, tvm
+from tvm_mpq.errors import InvalidValueError
+
+
+@tvm.transform.module_pass(opt_level=0, name="Canonicalize")
+class Canonicalize:
+    """Bring an imported float module into canonical form.
+
+    Raises
+    ------
+    InvalidValueError: dynamic shapes, a batch other than 1, NaN or infinite constants.
+    UnsupportedOperatorError: batch norm in training mode, several outputs, odd paddings.
+    """
+
+    def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
+        """IRModule -> IRModule."""
+        _check_parameters(mod)
+        return _unwrap_result(_Canonicalizer(mod).transform())
+
+
+@mutator
+class _Canonicalizer(CallRewriter):
+    def rewrite(self, call: relax.Call) -> Any:
+        handler = getattr(self, "_" + op_name(call).removeprefix("relax.").replace(".", "_"), None)
+        _check_constants(call)
+        return handler(call) if handler else call
+
+    def visit_tuple_getitem_(self, item: relax.TupleGetItem) -> Any:
+        item = self.visit_expr_post_order(item)
+        source = self.producer(item.tuple_value)
+        return source.fields[item.index] if isinstance(source, relax.Tuple) else item
+
+    def _nn_conv2d(self, call: relax.Call) -> Any:
+        if str(call.attrs.data_layout) != "NCHW" or str(call.attrs.kernel_layout) != "OIHW":
+            raise unsupported(
+                "conv2d", f"layout {call.attrs.data_layout}/{call.attrs.kernel_layout}",
+                "Only NCHW / OIHW is supported: convert the layout first",
+            )
+        if [int(v) for v in call.attrs.dilation] != [1, 1]:
+            raise unsupported(
+                "conv2d", f"dilation {list(call.attrs.dilation)}", "Only dilation 1 is supported"
+            )
+        source, padding = self._absorb_pad(call)
+        return relax.op.nn.conv2d(
+            source,
+            call.args[1],
+            strides=list(call.attrs.strides),
+            padding=padding,
+            groups=int(call.attrs.groups),
+        )
+
+    def _nn_max_pool2d(self, call: relax.Call) -> Any:
+        if bool(call.attrs.ceil_mode) or [int(v) for v in call.attrs.dilation] != [1, 1]:
+            raise unsupported(
+                "max_pool2d", "ceil_mode or dilation", "Only floor mode and dilation 1 are supported"
+            )
+        # The padding of a max pool is -inf, a padded zero is not: leave an nn.pad in front alone.
+        return call
+
+    def _absorb_pad(self, call: relax.Call) -> tuple[Any, list[int]]:
+        padding = [int(v) for v in call.attrs.padding]
+        pad = self.producer(call.args[0])
+        if op_name(pad) != "relax.nn.pad":
+            return call.args[0], padding
+        width = [int(v) for v in pad.attrs.pad_width]
+        if any(width[:4]) or min(width) < 0 or str(pad.attrs.pad_mode) != "constant":
+            raise unsupported(
+                "nn.pad", f"pad_width {width}, mode {pad.attrs.pad_mode}",
+                "Only zero padding of height and width is supported",
+            )
+        if float(getattr(pad.attrs, "pad_value", 0.0)) != 0.0:
+            raise unsupported("nn.pad", "a value other than 0", "Only zero padding is supported")
+        top, bottom, left, right = width[4:]
+        extra = [top, left, bottom, right]
+        return pad.args[0], [a + b for a, b in zip(padding, extra, strict=True)]
+
+    def _nn_batch_norm(self, call: relax.Call) -> Any:
+        if bool(call.attrs.training):
+            raise unsupported(
+                "batch_norm", "the module was exported in training mode",
+                "Call model.eval() before torch.export.export",
+            )
+        return call
+
+    def _nn_relu6(self, call: relax.Call) -> Any:
+        return relax.op.clip(call.args[0], 0, 6)
+
+    def _nn_dropout(self, call: relax.Call) -> Any:
+        return relax.Tuple([call.args[0], call.args[0]])
+
+    def _nn_softmax(self, call: relax.Call) -> Any:
+        return call.args[0]
+
+    def _nn_log_softmax(self, call: relax.Call) -> Any:
+        return call.args[0]
+
+    def _nn_adaptive_avg_pool2d(self, call: relax.Call) -> Any:
+        size = [int(v) for v in call.attrs.output_size or (1, 1)]
+        if size != [1, 1]:
+            raise unsupported("adaptive_avg_pool2d", f"output {size}", "Only 1x1 is supported")
+        return relax.op.mean(call.args[0], axis=[2, 3], keepdims=True)
+
+    def _nn_avg_pool2d(self, call: relax.Call) -> Any:
+        window = [int(v) for v in call.attrs.pool_size]
+        if window != list(shape_of(call.args[0])[2:]) or any(int(v) for v in call.attrs.padding):
+            raise unsupported(
+                "avg_pool2d", f"a window of {window} over {shape_of(call.args[0])[2:]}",
+                "Only a pool over the whole map is supported",
+            )
+        return relax.op.mean(call.args[0], axis=[2, 3], keepdims=True)
+
+    def _mean(self, call: relax.Call) -> Any:
+        rank = len(shape_of(call.args[0]))
+        axes = sorted(int(a) % rank for a in call.attrs.axis)
+        if rank != 4 or axes != [2, 3]:
+            raise unsupported("mean", f"axes {axes}", "Only height and width can be averaged")
+        if bool(call.attrs.keepdims):
+            return call
+        pooled = self.builder_.emit(relax.op.mean(call.args[0], axis=[2, 3], keepdims=True))
+        return relax.op.reshape(pooled, shape_of(pooled)[:2])
+
+    def _reshape(self, call: relax.Call) -> Any:
+        if is_constant(call.args[0]):
+            shape = [int(v) for v in call.args[1].values]
+            return relax.const(constant_array(call.args[0]).reshape(shape))
+        return call
+
+    def _permute_dims(self, call: relax.Call) -> Any:
+        if is_constant(call.args[0]):
+            axes = None if call.attrs.axes is None else [int(v) for v in call.attrs.axes]
+            array = np.ascontiguousarray(constant_array(call.args[0]).transpose(axes))
+            return relax.const(array)
+        return call
+
+
+def _check_parameters(mod: IRModule) -> None:
+    for parameter in mod["main"].params:
+        extents = list(parameter.ty.shape or [])
+        if not extents or not all(hasattr(extent, "value") for extent in extents):
+            raise InvalidValueError(
+                f"input {name_of(parameter)}: shape {parameter.ty.shape} is dynamic; export the"
+                " model with a fixed example input"
+            )
+        if len(extents) != 4 or int(extents[0]) != 1:
+            raise InvalidValueError(
+                f"input {name_of(parameter)}: shape {[int(v) for v in extents]}; expected"
+                " [1, channels, height, width]: a microcontroller sees one image at a time"
+            )
+    if len(mod["main"].params) != 1:
+        names = ", ".join(name_of(p) for p in mod["main"].params)
+        raise InvalidValueError(
+            f"main has {len(mod['main'].params)} inputs ({names}); expected one image, with the"
+            " weights bound as constants (relax.transform.BindParams)"
+        )
+
+
+def _check_constants(call: relax.Call) -> None:
+    for arg in call.args:
+        if is_constant(arg):
+            array = constant_array(arg)
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise InvalidValueError(
+                    f"{op_name(call)}: a constant of shape {array.shape} holds NaN or infinity;"
+                    " check the weights"
+                )
+
+
+def _unwrap_result(mod: IRModule) -> IRModule:
+    function = mod["main"]
+    result = function.body.body
+    values = {b.var: b.value for block in function.body.blocks for b in block.bindings}
+    value = values.get(result, result)
+    if not isinstance(value, relax.Tuple):
+        return mod
+    if len(value.fields) != 1:
+        raise unsupported(
+            "main", f"{len(value.fields)} outputs", "Only a single output is supported"
+        )
+    return _Unwrapper(mod).transform()
+
+
+@mutator
+class _Unwrapper(CallRewriter):
+    """Drops the 1-tuple that torch.export wraps around a single result."""
+
+    def visit_tuple_(self, value: relax.Tuple) -> Any:
+        value = self.visit_expr_post_order(value)
+        return value.fields[0] if len(value.fields) == 1 else value

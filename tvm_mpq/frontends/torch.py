@@ -1,0 +1,79 @@
+"""torch modules and exported programs -> Relax, parameters bound as constants."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tvm_mpq._tvm_compat import IRModule
+from tvm_mpq.errors import InvalidValueError, UnsupportedOperatorError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def from_torch(
+    module: torch.nn.Module | torch.export.ExportedProgram, example_input: Any = None
+) -> IRModule:
+    """A Relax module with one float32 NCHW input and its weights as constants.
+
+    Parameters
+    ----------
+    module: a torch.nn.Module in eval mode, or the result of torch.export.export.
+    example_input: float32 tensor [1, C, H, W]; only for a torch.nn.Module.
+
+    Raises
+    ------
+    InvalidValueError: a module in training mode, or one that torch cannot export.
+    UnsupportedOperatorError: an operator that TVM's importer does not know.
+    """
+    import torch
+    from tvm.relax.frontend.torch import from_exported_program
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        if isinstance(module, torch.nn.Module):
+            module = _export(module, example_input)
+        try:
+            return from_exported_program(module)
+        except AssertionError as error:
+            raise UnsupportedOperatorError(
+                f"torch model: {error}. Rewrite the model with convolutions, linear layers, batch"
+                " norm, relu, add, cat, max_pool2d and mean"
+            ) from error
+
+
+def _export(module: torch.nn.Module, example_input: Any) -> torch.export.ExportedProgram:
+    import torch
+
+    if module.training:
+        raise InvalidValueError("torch model: it is in training mode; call model.eval() first")
+    if not isinstance(example_input, torch.Tensor):
+        raise InvalidValueError(
+            f"torch model: example_input is {type(example_input).__name__}; expected a float32"
+            " tensor [1, channels, height, width]"
+        )
+    try:
+        return torch.export.export(module, (example_input,))
+    except Exception as error:
+        raise InvalidValueError(f"torch model: torch.export failed: {error}") from error
+
+
+def load_exported_program(path: Path) -> IRModule:
+    """A ``.pt2`` file (torch.export.save) as a Relax module.
+
+    Raises InvalidValueError when the file is missing or is no exported program.
+    """
+    import torch
+
+    if not path.is_file():
+        raise InvalidValueError(f"model {path}: no such file")
+    try:
+        program = torch.export.load(str(path))
+    except Exception as error:
+        raise InvalidValueError(
+            f"model {path}: not a torch exported program ({type(error).__name__}); write it with"
+            " torch.export.save(torch.export.export(model.eval(), (example,)), path)"
+        ) from error
+    return from_torch(program)

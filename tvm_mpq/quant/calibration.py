@@ -1,0 +1,113 @@
+"""Ranges of activations and weights from data."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from tvm_mpq.errors import CalibrationError, InvalidValueError
+from tvm_mpq.specs import WIDTHS
+
+METHODS = ("mse", "max")
+_BINS = 2048
+_CANDIDATES = np.linspace(0.1, 1.0, 91)
+
+Float64 = npt.NDArray[np.float64]
+
+
+class RunningHistogram:
+    """Histogram of a stream of values, symmetric around 0; its limit doubles when exceeded."""
+
+    def __init__(self) -> None:
+        self._limit = 2.0**-10
+        self._counts = np.zeros(_BINS, np.int64)
+        self._zeros = 0
+        self.low = 0.0
+        self.high = 0.0
+
+    def update(self, values: npt.NDArray[np.float32]) -> None:
+        """Add values of any shape. Raises CalibrationError for NaN or infinity."""
+        low, high = float(values.min()), float(values.max())
+        if not np.isfinite([low, high]).all():
+            raise CalibrationError(
+                "calibration: an activation is NaN or infinite; check the weights and the images"
+            )
+        while max(-low, high) > self._limit:
+            self._double()
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        counts, _ = np.histogram(values, _BINS, (-self._limit, self._limit))
+        self._counts += counts
+        self._zeros += int((values == 0).sum())
+
+    def _double(self) -> None:
+        merged = self._counts.reshape(-1, 2).sum(axis=1)
+        self._counts = np.concatenate(
+            [np.zeros(_BINS // 4, np.int64), merged, np.zeros(_BINS // 4, np.int64)]
+        )
+        self._limit *= 2.0
+
+    def range(self, bits: int, method: str) -> tuple[float, float]:
+        """(low, high) for ``bits`` bits, 0 inside: the extremes, or the least squared error.
+        """
+        if method not in METHODS:
+            raise InvalidValueError(f"range method {method!r}: allowed are {' and '.join(METHODS)}")
+        if self.high <= self.low:
+            return (0.0, 1.0)
+        if method == "max":
+            return (self.low, self.high)
+        centres = (np.arange(_BINS) + 0.5) * (2 * self._limit / _BINS) - self._limit
+        errors = [self._error(centres, f, bits) for f in _CANDIDATES]
+        best = float(_CANDIDATES[int(np.argmin(errors))])
+        return (self.low * best, self.high * best)
+
+    def _error(self, centres: Float64, fraction: float, bits: int) -> float:
+        low, high = self.low * fraction, self.high * fraction
+        step = (high - low) / ((1 << bits) - 1)
+        clipping = ((np.clip(centres, low, high) - centres) ** 2 * self._counts).sum()
+        # Inside, the error of uniform rounding; exact zeros (most of a ReLU's output) have none.
+        inside = self._counts[(centres >= low) & (centres <= high)].sum() - self._zeros
+        return float(clipping + step**2 / 12 * inside)
+
+    def ranges(self, method: str) -> list[float]:
+        """low, high for 8, 4 and 2 bits, flattened."""
+        return [bound for bits in WIDTHS for bound in self.range(bits, method)]
+
+
+def weight_codes(
+    weights: npt.NDArray[np.float32], bits: int, method: str
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], Float64]:
+    """Per-channel asymmetric codes of weights [O, ...]: (codes, zero points [O], scales [O]).
+
+    The range contains 0, so that Zw lies in [0, 2**bits - 1]. A channel of zeros gets S = 1 and
+    codes Zw = 0. ``mse`` narrows the range of sub-byte channels where that lowers the squared
+    error; 8-bit ranges are always the extremes.
+    """
+    flat = weights.reshape(weights.shape[0], -1).astype(np.float64)
+    low, high = np.minimum(flat.min(axis=1), 0.0), np.maximum(flat.max(axis=1), 0.0)
+    if method == "mse" and bits < 8:
+        low, high = _least_squares_range(flat, low, high, bits)
+    codes, zero, scale = _quantize(flat, low, high, bits)
+    return codes.reshape(weights.shape).astype(np.uint8), zero.astype(np.uint8), scale
+
+
+def _quantize(
+    flat: Float64, low: Float64, high: Float64, bits: int
+) -> tuple[Float64, Float64, Float64]:
+    steps = (1 << bits) - 1
+    scale = np.where(high > low, (high - low) / steps, 1.0)
+    zero = np.clip(np.rint(-low / scale), 0, steps)
+    codes = np.clip(np.rint(flat / scale[:, None]) + zero[:, None], 0, steps)
+    return codes, zero, scale
+
+
+def _least_squares_range(
+    flat: Float64, low: Float64, high: Float64, bits: int
+) -> tuple[Float64, Float64]:
+    best_error = np.full(len(flat), np.inf)
+    best = np.ones(len(flat))
+    for fraction in _CANDIDATES[20::2]:
+        codes, zero, scale = _quantize(flat, low * fraction, high * fraction, bits)
+        error = (((codes - zero[:, None]) * scale[:, None] - flat) ** 2).sum(axis=1)
+        better = error < best_error
+        best[better], best_error[better] = fraction, error[better]
+    return low * best, high * best
