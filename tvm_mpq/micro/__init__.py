@@ -11,19 +11,21 @@ from __future__ import annotations
 from tvm_mpq.micro.firmware import Firmware, SymbolSize
 from tvm_mpq.micro.project import Project, generate_project
 from tvm_mpq.micro.run import run_on_emulator, run_on_qemu, run_session
-from tvm_mpq.micro.session import DeviceInfo, RunOutput, Session
+from tvm_mpq.micro.session import DeviceInfo, FirmwareFaultError, RunOutput, Session, Transport
 from tvm_mpq.micro.transports import EmulatorTransport, PipeTransport, SerialTransport
 
 __all__ = [
     "DeviceInfo",
     "EmulatorTransport",
     "Firmware",
+    "FirmwareFaultError",
     "PipeTransport",
     "Project",
     "RunOutput",
     "SerialTransport",
     "Session",
     "SymbolSize",
+    "Transport",
     "generate_project",
     "run_on_emulator",
     "run_on_qemu",

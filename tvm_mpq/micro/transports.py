@@ -15,6 +15,14 @@ from tvm_mpq.errors import BoardFaultError, ToolError
 BAUD = 115200
 
 
+class TransportEndedError(BoardFaultError):
+    """The other end is gone: the program ended, the port vanished, the process exited."""
+
+
+class TransportTimeoutError(BoardFaultError):
+    """Not everything could be written in time."""
+
+
 class EmulatorTransport:
     """The serial line of an emulated board; the board runs while somebody reads.
 
@@ -22,6 +30,8 @@ class EmulatorTransport:
     ----------
     elf: the program.
     run_timeout: seconds of wall-clock time between two waits for input.
+    is_patient: a read lets the program run on until it waits for input, however long its timeout;
+        otherwise the timeout counts, and the next read goes on.
     make_board: makes the board from the ELF's path; ``tvm_mpq.emulator.Board`` when not given.
     """
 
@@ -33,27 +43,30 @@ class EmulatorTransport:
         elf: Path,
         *,
         run_timeout: float = 600.0,
+        is_patient: bool = True,
         make_board: Callable[[Path], Any] | None = None,
         **run_options: bool,
     ) -> None:
         self.board = (make_board or _emulated_board)(elf)
         self._run_timeout = run_timeout
+        self._is_patient = is_patient
+        self._is_running = True  # it has not yet come to wait for input
         self._run_options = run_options
         self._to_board = bytearray()
         self._from_board = bytearray()
         self._ended = False
-        self.last_result: Any = None
 
     @property
     def is_idle(self) -> bool:
-        """Nothing to send, nothing to read: the program waits for input, or has ended."""
-        return not self._from_board and not self._to_board
+        """The program waits for input or has ended, and what it sent is read."""
+        return not self._from_board and not self._is_running
 
     def read(self, n: int, timeout: float) -> bytes:
         """What the board has printed; it first runs on until it waits for more input."""
-        del timeout  # the board's own time passes only here
-        if not self._from_board and self._to_board and not self._ended:
-            self._run()
+        if not self._from_board and self._is_running:
+            self._run(self._run_timeout if self._is_patient else timeout)
+        if self._ended and not self._from_board:
+            raise TransportEndedError("the program on the emulated board has ended")
         data = bytes(self._from_board[:n])
         del self._from_board[:n]
         return data
@@ -62,24 +75,30 @@ class EmulatorTransport:
         """Queue ``data``; the board receives it with the next read."""
         del timeout
         if self._ended:
-            raise BoardFaultError("the program on the emulated board has ended; open it again")
+            raise TransportEndedError("the program on the emulated board has ended; open it again")
         self._to_board += data
+        self._is_running = True
 
     def close(self) -> None:
         """The board goes with the object."""
-        self._ended = True
+        self._ended, self._is_running = True, False
 
-    def _run(self) -> None:
+    def _run(self, seconds: float) -> None:
         result = self.board.run(
-            uart_in=bytes(self._to_board), timeout_seconds=self._run_timeout, **self._run_options
+            uart_in=bytes(self._to_board), timeout_seconds=seconds, **self._run_options
         )
         self._to_board.clear()
         self._from_board += result.uart
-        self.last_result = result
-        if result.stopped_by == "end of program":
-            self._ended = True
-        elif result.stopped_by != "waiting for input":
-            raise BoardFaultError(f"the emulated board stopped: {result.stopped_by}")
+        reason = result.stopped_by
+        self._is_running = reason == "time limit"
+        self._ended = self._ended or reason == "end of program"
+        if self._is_running and self._is_patient:
+            raise BoardFaultError(
+                f"the emulated program ran {seconds:g} s without waiting for input: it hangs, or"
+                " give a longer timeout"
+            )
+        if reason not in ("time limit", "end of program", "waiting for input"):
+            raise BoardFaultError(f"the emulated board stopped: {reason}")
 
 
 class SerialTransport:
@@ -94,6 +113,7 @@ class SerialTransport:
 
         self.seconds_per_byte = 10 / baud
         self._errors = (serial.SerialException, OSError)
+        self._too_slow = serial.SerialTimeoutException
         try:
             self._port = serial.Serial(port, baud, timeout=0, write_timeout=0)
             self._port.reset_input_buffer()
@@ -112,15 +132,19 @@ class SerialTransport:
             rest = self._port.read(min(n - 1, self._port.in_waiting)) if first else b""
             return bytes(first + rest)
         except self._errors as error:
-            raise BoardFaultError(f"serial port {self._name} was lost: {error}") from None
+            raise TransportEndedError(f"serial port {self._name} was lost: {error}") from None
 
     def write(self, data: bytes, timeout: float) -> None:
         """See ``session.Transport``."""
         try:
             self._port.write_timeout = timeout
             self._port.write(data)
+        except self._too_slow:
+            raise TransportTimeoutError(
+                f"serial port {self._name} took no data for {timeout:g} s; reset the board"
+            ) from None
         except self._errors as error:
-            raise BoardFaultError(f"serial port {self._name}: {error}") from None
+            raise TransportEndedError(f"serial port {self._name} was lost: {error}") from None
 
     def close(self) -> None:
         """Close the port."""
@@ -152,7 +176,7 @@ class PipeTransport:
             return b""
         data = os.read(self._out, n)
         if not data:
-            raise BoardFaultError(f"{self._process.args!r} ended: {self._complaint()}")
+            raise TransportEndedError(f"{self._process.args!r} ended: {self._complaint()}")
         return data
 
     def write(self, data: bytes, timeout: float) -> None:
@@ -162,11 +186,13 @@ class PipeTransport:
         while view:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([], [self._in], [], left)[1]:
-                raise BoardFaultError(f"{self._process.args!r} took no input for {timeout:g} s")
+                raise TransportTimeoutError(
+                    f"{self._process.args!r} took no input for {timeout:g} s"
+                )
             try:
                 view = view[os.write(self._in, view) :]
             except BrokenPipeError:
-                raise BoardFaultError(
+                raise TransportEndedError(
                     f"{self._process.args!r} ended: {self._complaint()}"
                 ) from None
 
