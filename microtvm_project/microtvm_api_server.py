@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 MODEL_ARCHIVE = HERE / "model.tar"
 PLATFORM = "stm32h7"
+_LOG = logging.getLogger(__name__)
 _INTERPRETER = "TVM_MPQ_PYTHON"
 _ALL = ["generate_project", "build", "flash", "open_transport"]
 
@@ -136,7 +137,8 @@ class Handler(server.ProjectAPIHandler):
         """Build, and check every budget."""
         values = read_options(options, "build")
         with our_errors():
-            _project().build(timeout=values["build_timeout_sec"])
+            firmware = _project().build(timeout=values["build_timeout_sec"])
+        _LOG.debug("flash %d bytes, ram %d bytes", firmware.flash_bytes, firmware.ram_bytes)
 
     def flash(self, options: dict[str, Any]) -> None:
         """Program the Nucleo; for the emulator it is enough that the firmware exists."""
@@ -242,6 +244,8 @@ def read_options(options: dict[str, Any], method: str) -> dict[str, Any]:
             values[name] = option.default
         else:
             values[name] = _value(option, value)
+    logging.getLogger().setLevel(logging.DEBUG if values["verbose"] else logging.INFO)
+    _LOG.debug("%s with %s", method, values)
     return values
 
 

@@ -50,8 +50,8 @@ static void send_info(uint16_t sequence) {
 }
 
 static void send_output(uint16_t sequence) {
-  const uint32_t words[3] = {(uint32_t)state.return_code, (uint32_t)(state.cycles >> 32),
-                             (uint32_t)state.cycles};
+  const uint32_t words[4] = {state.finished, (uint32_t)state.return_code,
+                             (uint32_t)(state.cycles >> 32), (uint32_t)state.cycles};
   send_header(FRAME_OUTPUT, sequence, sizeof words + NETWORK_OUTPUT_SIZE);
   send_payload(words, sizeof words);
   send_payload(output, NETWORK_OUTPUT_SIZE);

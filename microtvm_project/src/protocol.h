@@ -22,7 +22,7 @@ enum frame_type {
 
   FRAME_INFO = 0x81,   /* 6 u32: protocol, abi, input, output, workspace bytes, Hz; then the name */
   FRAME_ACK = 0x82,    /* u32: bytes of the sample received so far */
-  FRAME_OUTPUT = 0x83, /* return code i32, cycles high u32, cycles low u32, output bytes */
+  FRAME_OUTPUT = 0x83, /* sample u32, return code i32, cycles high and low u32, output */
   FRAME_ERROR = 0x84,  /* code u32, detail u32; FAULT: also ERROR_FAULT_WORDS u32 */
   FRAME_ENDED = 0x85,  /* - */
 };

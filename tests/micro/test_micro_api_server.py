@@ -233,6 +233,10 @@ def test_a_project_that_does_not_fit_says_so(template: Client, tmp_path: Path) -
         assert "ram budget" in message
         assert "4000 allowed" in message
         assert "not built yet" in error_of(client, "flash", options=options).message
+        client.hang_up()
+        assert client.process.stderr is not None
+        log = client.process.stderr.read()
+        assert b"build with {'verbose': True" in log
 
 
 def test_no_board_is_a_named_error(generated: Client) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -156,6 +157,27 @@ def test_return_code_of_the_network_is_an_error(make_project: MakeProject) -> No
     firmware = make_project(FakeLibrary(return_code=-7)).build()
     with pytest.raises(BoardFaultError, match="entry point returned -7"):
         run_on_emulator(firmware, random_inputs(1))
+
+
+@pytest.mark.emu
+def test_480_mhz_runs_too(make_project: MakeProject, tmp_path: Path) -> None:
+    project = make_project(FakeLibrary())
+    fast = generate_project(
+        project.folder / "model.tar", tmp_path / "fast", Target("stm32h7"), clock_mhz=480
+    )
+    inputs = random_inputs(1)
+    outputs, _ = run_on_emulator(fast.build(), inputs)
+    np.testing.assert_array_equal(outputs, FakeLibrary().reference(inputs))
+
+
+@pytest.mark.emu
+def test_make_alone_builds_the_same_program(make_project: MakeProject) -> None:
+    project = make_project(FakeLibrary())
+    firmware = project.build()
+    command = ["make", "-C", str(project.folder), "BUILD=by-hand"]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    by_hand = project.folder / "by-hand/firmware.bin"
+    assert by_hand.read_bytes() == firmware.elf.with_suffix(".bin").read_bytes()
 
 
 @pytest.mark.null

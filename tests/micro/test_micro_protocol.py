@@ -127,7 +127,7 @@ def test_damage_is_repaired_or_reported_never_believed(firmware: Firmware, rate:
     repaired = 0
     for seed in range(25):
         transport = LossyTransport(EmulatorTransport(firmware.elf), rate, seed)
-        session = Session(transport, reply_timeout=0.05, run_timeout=2, retries=30)
+        session = Session(transport, reply_timeout=0.05, run_timeout=2, retries=30, start=seed)
         try:
             results = [session.run(row.tobytes()) for row in X]
         except BoardFaultError:
@@ -209,7 +209,7 @@ def test_repeated_requests_are_harmless(firmware: Firmware) -> None:
     assert kinds == [(ack, 1), (ack, 2), (ack, 3), (ack, 4), (output, 4), (output, 5), (ack, 6),
                      (ack, 7), (ack, 8), (output, 8)]  # fmt: skip
     assert [struct.unpack("<I", frames[i].payload)[0] for i in (0, 1, 2)] == [half, half, INPUTS]
-    outputs = [frame.payload[12:] for frame in frames if frame.kind == output]
+    outputs = [frame.payload[16:] for frame in frames if frame.kind == output]
     references = [row.tobytes() for row in FakeLibrary().reference(X)]
     assert outputs == [references[0], references[0], references[1]]
 

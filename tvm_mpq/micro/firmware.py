@@ -116,7 +116,11 @@ def check_fit(firmware: Firmware) -> None:
         if size > limit
     ]
     if complaints:
-        raise DoesNotFitError(f"the network does not fit {target.name}:\n" + "\n".join(complaints))
+        raise DoesNotFitError(
+            f"the network does not fit {target.name}:\n" + "\n".join(complaints),
+            flash_bytes=firmware.flash_bytes,
+            ram_bytes=firmware.ram_bytes,
+        )
 
 
 def symbol_at(elf: Path, address: int) -> str:

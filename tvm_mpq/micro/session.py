@@ -6,6 +6,7 @@ before it runs: a lost or changed byte is a repetition or an error, never a wron
 
 from __future__ import annotations
 
+import secrets
 import struct
 import time
 import zlib
@@ -96,6 +97,7 @@ class Session:
     reply_timeout: seconds to wait for a reply beyond the time its bytes take on the line.
     run_timeout: seconds that one inference may take.
     retries: how often a request is sent again before the device counts as lost.
+    start: first sequence and sample number, for tests that must repeat exactly; else random.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Session:
         reply_timeout: float = 1.0,
         run_timeout: float = 60.0,
         retries: int = 8,
+        start: int | None = None,
     ) -> None:
         self._transport = transport
         self._reply_timeout = reply_timeout
@@ -112,8 +115,10 @@ class Session:
         self._retries = retries
         self._decoder = FrameDecoder()
         self._arrived: list[Frame] = []
-        self._sequence = 0
-        self._sample = 0
+        # Numbers of their own for every session: an answer to an earlier one, still in some buffer,
+        # must not pass for an answer to this one.
+        self._sequence = secrets.randbelow(1 << 16) if start is None else start
+        self._sample = secrets.randbelow(1 << 31) if start is None else start
         self._info: DeviceInfo | None = None
 
     def hello(self) -> DeviceInfo:
@@ -190,9 +195,10 @@ class Session:
             reply = self._wait(asked, (FrameType.ACK, FrameType.OUTPUT), patience)
             if reply is not None and reply.kind == FrameType.ACK:
                 reply = self._wait(asked, (FrameType.OUTPUT,), deadline)
-            if reply is not None and len(reply.payload) >= 12:
-                code, high, low = struct.unpack_from("<iII", reply.payload)
-                return RunOutput(code, high << 32 | low, reply.payload[12:])
+            if reply is not None and len(reply.payload) >= 16:
+                sample, code, high, low = struct.unpack_from("<IiII", reply.payload)
+                if sample == self._sample:
+                    return RunOutput(code, high << 32 | low, reply.payload[16:])
         raise BoardFaultError(
             f"no result within {self._run_timeout:g} s ({len(asked)} requests): the network hangs,"
             " is slower than that (give a longer run timeout), or the line is damaged"
