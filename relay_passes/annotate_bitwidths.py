@@ -10,7 +10,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from relay_passes._graph import CallRewriter, name_of, nodes, shape_of, with_attrs
+from relay_passes.graph import CallRewriter, name_of, nodes, shape_of, with_attrs
 from relay_passes.ops import WEIGHTED
 from tvm_mpq._tvm_compat import IRModule, call_attrs, mutator, relax, tvm
 from tvm_mpq.errors import InvalidValueError

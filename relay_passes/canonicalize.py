@@ -1,13 +1,13 @@
 """Canonicalize: one form for each idea that frontends spell in several ways.
 
-    nn.pad + nn.conv2d / nn.max_pool2d      --> the window's own padding
-    nn.relu6, clip(x, 0, a)                 --> clip(x, 0, a)
-    avg_pool2d over the map, adaptive_avg_pool2d to 1x1, mean over (H, W)
-                                            --> mean(axis=[2, 3], keepdims=True)
-    reshape / permute_dims of a constant    --> the constant
-    (a, b)[i]                               --> a or b
-    softmax at the end                      --> dropped: it does not move the argmax
-    a 1-tuple as result                     --> its element
+nn.pad + nn.conv2d / nn.max_pool2d      --> the window's own padding
+nn.relu6, clip(x, 0, a)                 --> clip(x, 0, a)
+avg_pool2d over the map, adaptive_avg_pool2d to 1x1, mean over (H, W)
+                                        --> mean(axis=[2, 3], keepdims=True)
+reshape / permute_dims of a constant    --> the constant
+(a, b)[i]                               --> a or b
+softmax at the end                      --> dropped: it does not move the argmax
+a 1-tuple as result                     --> its element
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from relay_passes._graph import CallRewriter, name_of, op_name, shape_of, unsupported
+from relay_passes.graph import CallRewriter, name_of, op_name, shape_of, unsupported
 from tvm_mpq._tvm_compat import IRModule, constant_array, is_constant, mutator, relax, tvm
 from tvm_mpq.errors import InvalidValueError
 
@@ -33,7 +33,7 @@ class Canonicalize:
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
         """IRModule -> IRModule."""
-        _check_parameters(mod)
+        check_parameters(mod)
         return _unwrap_result(_Canonicalizer(mod).transform())
 
 
@@ -52,7 +52,8 @@ class _Canonicalizer(CallRewriter):
     def _nn_conv2d(self, call: relax.Call) -> Any:
         if str(call.attrs.data_layout) != "NCHW" or str(call.attrs.kernel_layout) != "OIHW":
             raise unsupported(
-                "conv2d", f"layout {call.attrs.data_layout}/{call.attrs.kernel_layout}",
+                "conv2d",
+                f"layout {call.attrs.data_layout}/{call.attrs.kernel_layout}",
                 "Only NCHW / OIHW is supported: convert the layout first",
             )
         if [int(v) for v in call.attrs.dilation] != [1, 1]:
@@ -71,7 +72,9 @@ class _Canonicalizer(CallRewriter):
     def _nn_max_pool2d(self, call: relax.Call) -> Any:
         if bool(call.attrs.ceil_mode) or [int(v) for v in call.attrs.dilation] != [1, 1]:
             raise unsupported(
-                "max_pool2d", "ceil_mode or dilation", "Only floor mode and dilation 1 are supported"
+                "max_pool2d",
+                "ceil_mode or dilation",
+                "Only floor mode and dilation 1 are supported",
             )
         # The padding of a max pool is -inf, a padded zero is not: leave an nn.pad in front alone.
         return call
@@ -84,7 +87,8 @@ class _Canonicalizer(CallRewriter):
         width = [int(v) for v in pad.attrs.pad_width]
         if any(width[:4]) or min(width) < 0 or str(pad.attrs.pad_mode) != "constant":
             raise unsupported(
-                "nn.pad", f"pad_width {width}, mode {pad.attrs.pad_mode}",
+                "nn.pad",
+                f"pad_width {width}, mode {pad.attrs.pad_mode}",
                 "Only zero padding of height and width is supported",
             )
         if float(getattr(pad.attrs, "pad_value", 0.0)) != 0.0:
@@ -96,7 +100,8 @@ class _Canonicalizer(CallRewriter):
     def _nn_batch_norm(self, call: relax.Call) -> Any:
         if bool(call.attrs.training):
             raise unsupported(
-                "batch_norm", "the module was exported in training mode",
+                "batch_norm",
+                "the module was exported in training mode",
                 "Call model.eval() before torch.export.export",
             )
         return call
@@ -123,7 +128,8 @@ class _Canonicalizer(CallRewriter):
         window = [int(v) for v in call.attrs.pool_size]
         if window != list(shape_of(call.args[0])[2:]) or any(int(v) for v in call.attrs.padding):
             raise unsupported(
-                "avg_pool2d", f"a window of {window} over {shape_of(call.args[0])[2:]}",
+                "avg_pool2d",
+                f"a window of {window} over {shape_of(call.args[0])[2:]}",
                 "Only a pool over the whole map is supported",
             )
         return relax.op.mean(call.args[0], axis=[2, 3], keepdims=True)
@@ -152,7 +158,7 @@ class _Canonicalizer(CallRewriter):
         return call
 
 
-def _check_parameters(mod: IRModule) -> None:
+def check_parameters(mod: IRModule) -> None:
     for parameter in mod["main"].params:
         extents = list(parameter.ty.shape or [])
         if not extents or not all(hasattr(extent, "value") for extent in extents):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from relay_passes._graph import Node, name_of, nodes, output_of
+from relay_passes.graph import Node, name_of, nodes, output_of
 from tvm_mpq._tvm_compat import IRModule, constant_array, is_constant
 from tvm_mpq.kernels import reference
 from tvm_mpq.quant.icn import IcnParams
@@ -104,9 +104,7 @@ def _integer_node(node: Node, args: list[Any]) -> Any:
     if op == "concat":
         parts = []
         for i, x in enumerate(args):
-            params_i = reference.RescaleParams(
-                attrs["m"][i], attrs["shift"][i], attrs["nearest"]
-            )
+            params_i = reference.RescaleParams(attrs["m"][i], attrs["shift"][i], attrs["nearest"])
             zero = attrs["x_zero_points"][i]
             parts.append(
                 reference.rescale(x, params_i, zero, attrs["y_zero_point"], attrs["y_bits"])

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from relay_passes import ops  # noqa: F401  (registers the operators)
-from relay_passes._graph import Rebuilder, name_of, op_name, shape_of, unsupported, use_counts
+from relay_passes.graph import Rebuilder, name_of, op_name, shape_of, unsupported, use_counts
 from tvm_mpq._tvm_compat import (
     IRModule,
     call_attrs,
@@ -75,7 +75,8 @@ class _Fuser(Rebuilder):
         if groups == channels and array.shape[:2] == (channels, 1):
             return self._open("depthwise_conv2d", x, array, attrs)
         raise unsupported(
-            f"{name_of(var)} = conv2d", f"groups={groups} with weights {array.shape}",
+            f"{name_of(var)} = conv2d",
+            f"groups={groups} with weights {array.shape}",
             "Only groups=1 and depthwise with multiplier 1 are supported",
         )
 
@@ -85,7 +86,8 @@ class _Fuser(Rebuilder):
         channels, height, width = shape_of(x)[1:]
         if array.shape[1] != channels * height * width:
             raise unsupported(
-                f"{name_of(var)} = matmul", f"weights {array.shape} on a map {shape_of(x)}",
+                f"{name_of(var)} = matmul",
+                f"weights {array.shape} on a map {shape_of(x)}",
                 "Only a dense layer over the whole flattened map is supported",
             )
         reshaped = array.reshape(array.shape[0], channels, height, width)
@@ -120,7 +122,8 @@ class _Fuser(Rebuilder):
         if not is_constant(a) and not is_constant(b):
             if shape_of(a) != shape_of(b):
                 raise unsupported(
-                    f"{name_of(var)} = add", f"shapes {shape_of(a)} and {shape_of(b)}",
+                    f"{name_of(var)} = add",
+                    f"shapes {shape_of(a)} and {shape_of(b)}",
                     "Only maps of one shape can be added",
                 )
             return self._emit("add", [a, b], {"activation": "none", "clip_max": 0.0})
@@ -162,7 +165,8 @@ class _Fuser(Rebuilder):
     def _weights(self, var: relax.Var, expr: Any) -> Any:
         if not is_constant(expr):
             raise unsupported(
-                f"{name_of(var)}", "weights that are not a constant",
+                f"{name_of(var)}",
+                "weights that are not a constant",
                 "Bind the parameters first (relax.transform.BindParams)",
             )
         return constant_array(expr).astype(np.float32)
@@ -185,7 +189,8 @@ class _Fuser(Rebuilder):
         fusable = ("conv2d", "depthwise_conv2d", "dense", "add")
         if block not in fusable or str(bound.attrs["activation"]) != "none":
             raise unsupported(
-                f"{name_of(var)} = {what}", f"it follows {block or 'the input'}",
+                f"{name_of(var)} = {what}",
+                f"it follows {block or 'the input'}",
                 "It must follow a convolution, a dense layer or an add directly",
             )
         if what != "activation" and block == "add":
@@ -194,7 +199,8 @@ class _Fuser(Rebuilder):
             )
         if self._uses[source] != 1:
             raise unsupported(
-                f"{name_of(var)} = {what}", f"{name_of(source)} is also read elsewhere",
+                f"{name_of(var)} = {what}",
+                f"{name_of(source)} is also read elsewhere",
                 "A tensor between a convolution and its activation can have one reader only",
             )
         return bound
@@ -207,7 +213,8 @@ class _Fuser(Rebuilder):
         channels = shape_of(block.args[1])[0]
         if values.size not in (1, channels):
             raise unsupported(
-                f"{name_of(var)} = add", f"a constant of {values.size} values",
+                f"{name_of(var)} = add",
+                f"a constant of {values.size} values",
                 f"Only one per channel ({channels}) can be added",
             )
         return np.broadcast_to(values, (channels,))

@@ -17,17 +17,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from relay_passes.graph import shape_of
 from tvm_mpq._tvm_compat import register_op, relax
 from tvm_mpq.kernels.spec import KernelSpec
-
-from relay_passes._graph import shape_of
 
 WEIGHTED = ("conv2d", "depthwise_conv2d", "dense")
 
 
-def window_output(
-    shape: tuple[int, ...], kernel: tuple[int, ...], attrs: Any
-) -> tuple[int, int]:
+def window_output(shape: tuple[int, ...], kernel: tuple[int, ...], attrs: Any) -> tuple[int, int]:
     """(height, width) of a sliding window over NCHW ``shape``."""
     top, left, bottom, right = (int(v) for v in attrs["padding"])
     stride_y, stride_x = (int(v) for v in attrs["strides"])

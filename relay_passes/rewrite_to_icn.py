@@ -13,7 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from relay_passes._graph import Node, Rebuilder, nodes, op_name, output_of, shape_of, unsupported
+from relay_passes.graph import (
+    Node,
+    Rebuilder,
+    name_of,
+    nodes,
+    op_name,
+    output_of,
+    shape_of,
+    unsupported,
+)
 from relay_passes.ops import WEIGHTED
 from tvm_mpq._tvm_compat import IRModule, constant_array, is_constant, make_call, relax, tvm
 from tvm_mpq.quant.calibration import weight_codes
@@ -89,7 +98,8 @@ class _Rewriter(Rebuilder):
         if last is None or last.op != "dense" or last.attrs["activation"] != "none":
             found = last.op if last else "the input"
             raise unsupported(
-                "main", f"the network ends in {found}",
+                "main",
+                f"the network ends in {found}",
                 "It must end in a dense layer without activation, whose outputs are the logits",
             )
 
@@ -97,8 +107,7 @@ class _Rewriter(Rebuilder):
         spec = self._options.input_spec
         self._quant[old] = Quantization(spec.scale, spec.zero_point, 8, spec.offset)
         _, channels, height, width = shape_of(old)
-        name = super().input(old).name_hint if hasattr(old, "name_hint") else old.name
-        return relax.Var(name, relax.TensorType((1, height, width, channels), "uint8"))
+        return relax.Var(name_of(old), relax.TensorType((1, height, width, channels), "uint8"))
 
     def convert(self, var: relax.Var, value: Any) -> Any:
         node = self._nodes[var]
@@ -160,7 +169,13 @@ class _Rewriter(Rebuilder):
         else:
             quant = self._range(node)
             icn, codes = icn_params(
-                layer, x.scale, x.zero_point, x.bits, quant.scale, quant.zero_point, quant.bits,
+                layer,
+                x.scale,
+                x.zero_point,
+                x.bits,
+                quant.scale,
+                quant.zero_point,
+                quant.bits,
                 self._options.rounding,
             )
         return _icn_operands(icn, codes), attrs, quant

@@ -1,8 +1,8 @@
-"""Every error a user can meet. Each message names the node, the value, what is allowed and the fix."""
+"""Every error a user can meet; messages name the node, the value, what is allowed and the fix."""
 
 
 class MpqError(ValueError):
-    """Base of all errors caused by the user's input or environment; the CLI prints it and exits 2."""
+    """Base of all errors caused by the user or the environment; the CLI prints it and exits 2."""
 
 
 class InvalidValueError(MpqError):
@@ -18,7 +18,19 @@ class CalibrationError(MpqError):
 
 
 class DoesNotFitError(MpqError):
-    """The network does not fit the flash, RAM, scratch or stack it was given."""
+    """The network does not fit the flash, RAM, scratch or stack it was given.
+
+    Attributes
+    ----------
+    flash_bytes, ram_bytes: what the linked program would need; None when it was never linked.
+    """
+
+    def __init__(
+        self, message: str, *, flash_bytes: int | None = None, ram_bytes: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.flash_bytes = flash_bytes
+        self.ram_bytes = ram_bytes
 
 
 class AccumulatorOverflowError(MpqError):

@@ -143,7 +143,7 @@ def max_pool_case(spec: KernelSpec, seed: int) -> Case:
 
 def c_source(specs: list[KernelSpec]) -> str:
     """One C file with every distinct kernel of ``specs``."""
-    parts = ["#include <stdbool.h>\n#include <stdint.h>\n#include \"mpq_micro_kernels.h\"\n"]
+    parts = ['#include <stdbool.h>\n#include <stdint.h>\n#include "mpq_micro_kernels.h"\n']
     for spec in {spec.symbol: spec for spec in specs}.values():
         parts.append(kernel_signature(spec) + ";\n")
         parts.append(kernel_source(spec, schedule(spec, primfunc(spec))))

@@ -38,7 +38,9 @@ def all_cases() -> list[Case]:
             conv_spec("pointwise_conv2d", tensor(37, 2, 17, x, zx), 6, y, w, strides=(2, 2), zy=zy),
             conv_spec("conv2d", tensor(3, 9, 7, x, zx), 5, y, w, (3, 3), (2, 2), (1, 1, 1, 1), zy),
             conv_spec("conv2d", tensor(5, 6, 5, x, zx), 2, y, w, (2, 3), (1, 1), (0, 1, 1, 1)),
-            conv_spec("depthwise_conv2d", tensor(5, 7, 9, x, zx), 5, y, w, (3, 3), (1, 1), (1,) * 4),
+            conv_spec(
+                "depthwise_conv2d", tensor(5, 7, 9, x, zx), 5, y, w, (3, 3), (1, 1), (1,) * 4
+            ),
             conv_spec(
                 "depthwise_conv2d", tensor(3, 8, 18, x), 3, y, w, (3, 3), (2, 2), (0, 0, 1, 1), zy
             ),
@@ -47,7 +49,9 @@ def all_cases() -> list[Case]:
             conv_spec("dense", tensor(5, 3, 4, x, zx), 3, y, w, (3, 4)),
         ]
         cases += [weighted_case(spec, seed) for spec in specs]
-        logits = KernelSpec("dense", (tensor(19, 1, 1, x, zx),), TensorSpec(7, 1, 1, 32, 0, "logits"), w)
+        logits = KernelSpec(
+            "dense", (tensor(19, 1, 1, x, zx),), TensorSpec(7, 1, 1, 32, 0, "logits"), w
+        )
         cases.append(weighted_case(logits, seed))
         a, b = tensor(3, 4, 9, x, zx), tensor(3, 4, 9, w, (1 << w) - 1)
         cases.append(add_case(KernelSpec("add", (a, b), tensor(3, 4, 9, y, zy)), seed))

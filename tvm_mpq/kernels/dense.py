@@ -1,8 +1,8 @@
 """Dense layers, and convolutions whose window is the whole map: one output pixel.
 
-    pack_rows   the codes of the map, or of the vector, as uint8 operands [k]; their sum
-    core        acc[channel] = sum over k of X * W for a pair of channels (tensor intrinsic)
-    epilogue    ICN to codes of a vector, or to int32 logits on one scale
+pack_rows   the codes of the map, or of the vector, as uint8 operands [k]; their sum
+core        acc[channel] = sum over k of X * W for a pair of channels (tensor intrinsic)
+epilogue    ICN to codes of a vector, or to int32 logits on one scale
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Depthwise conv2d: one channel line at a time.
 
-    pack_rows   the input lines under the window as uint8 codes, Zx beyond the borders;
-                the taps as int16 W - Zw, so that the inner loop has no zero point
-    core        acc[pixel] = sum over the window of X * (W - Zw)
-    epilogue    ICN, codes collected to whole words before the store
+pack_rows   the input lines under the window as uint8 codes, Zx beyond the borders;
+            the taps as int16 W - Zw, so that the inner loop has no zero point
+core        acc[pixel] = sum over the window of X * (W - Zw)
+epilogue    ICN, codes collected to whole words before the store
 """
 
 from __future__ import annotations

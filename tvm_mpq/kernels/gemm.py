@@ -1,10 +1,10 @@
 """conv2d and pointwise conv2d: pack_rows -> core (tensor intrinsic) -> epilogue.
 
-    pack_rows   im2col of a tile of pixels to uint8 operands [pixel][k]; Zx beyond the borders;
-                the sum of X per pixel on the way, because
-                sum X * (W - Zw) = sum X * W - Zw * sum X
-    core        acc[pixel][channel] = sum over k of X * W, unsigned codes, whole tiles
-    epilogue    zero points, ICN, codes collected to whole words before the store
+pack_rows   im2col of a tile of pixels to uint8 operands [pixel][k]; Zx beyond the borders;
+            the sum of X per pixel on the way, because
+            sum X * (W - Zw) = sum X * W - Zw * sum X
+core        acc[pixel][channel] = sum over k of X * W, unsigned codes, whole tiles
+epilogue    zero points, ICN, codes collected to whole words before the store
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def gemm_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
             with T.sblock("pack_rows"):
                 v_row = T.axis.spatial(rows, row)
                 v_strip = T.axis.spatial(tiles, strip)
-                T.reads(X[0:x_ring, 0:x_shape[1]])
+                T.reads(X[0:x_ring, 0 : x_shape[1]])
                 T.writes(operands[0:pixels, 0:k_words], sums[0:pixels])
                 for p in T.serial(pixels):
                     sums[p] = 0

@@ -1,14 +1,14 @@
 """Packed layouts: numpy packers and their inverses.
 
-    hcw / vec lines    code j of a word is bits [j*Q, (j+1)*Q), lines padded to a word
-    depthwise weights  one stream, code c*kh*kw + ky*kw + kx, padded to a word
-    gemm weights       a line of K codes per output channel, K order (ky, kx, c), zero-filled;
-                       inside a word the codes stand so that one mask yields two halfwords that
-                       meet the two halfwords of UXTB16 of the uint8 operands:
+hcw / vec lines    code j of a word is bits [j*Q, (j+1)*Q), lines padded to a word
+depthwise weights  one stream, code c*kh*kw + ky*kw + kx, padded to a word
+gemm weights       a line of K codes per output channel, K order (ky, kx, c), zero-filled;
+                   inside a word the codes stand so that one mask yields two halfwords that
+                   meet the two halfwords of UXTB16 of the uint8 operands:
 
-        8 bit   k0 k1 k2 k3                       (natural order)
-        4 bit   k0 k1 k4 k5 k2 k3 k6 k7           AND 0x000F000F -> (k0, k2), >> 4 -> (k1, k3), ...
-        2 bit   k0 k1 k4 k5 k8 k9 k12 k13 k2 k3 k6 k7 k10 k11 k14 k15
+    8 bit   k0 k1 k2 k3                       (natural order)
+    4 bit   k0 k1 k4 k5 k2 k3 k6 k7           AND 0x000F000F -> (k0, k2), >> 4 -> (k1, k3), ...
+    2 bit   k0 k1 k4 k5 k8 k9 k12 k13 k2 k3 k6 k7 k10 k11 k14 k15
 """
 
 from __future__ import annotations

@@ -61,6 +61,11 @@ def pack_concat(params: tuple[RescaleParams, RescaleParams]) -> Int32:
     return np.array([v for p in params for v in (p.m0, p.shift, p.nearest)], np.int32)
 
 
+def pack_pool(bq: int, m0: int, shift: int) -> Int32:
+    """Bq, M0, shift."""
+    return np.array([bq, m0, shift], np.int32)
+
+
 def _prove_partial_sums(
     spec: KernelSpec, icn: IcnParams, codes: Codes, bq: npt.NDArray[np.int64]
 ) -> None:

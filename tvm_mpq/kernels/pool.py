@@ -116,9 +116,7 @@ def max_pool2d_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
                         )
                     word[0] = T.bitwise_or(
                         word[0],
-                        placed(
-                            T.Cast("uint32", T.min(best[0], T.int32(y.max_code))), j, y.bits
-                        ),
+                        placed(T.Cast("uint32", T.min(best[0], T.int32(y.max_code))), j, y.bits),
                     )
                 Y[T.truncmod(y0 + v_row, y_ring), v_line, v_g] = word[0]
 

@@ -51,9 +51,7 @@ def _windows(
     return view[:, :: strides[0], :: strides[1]]
 
 
-def global_avg_pool(
-    x: Codes, zx: int, bq: int, m0: int, shift: int, zy: int, y_bits: int
-) -> Codes:
+def global_avg_pool(x: Codes, zx: int, bq: int, m0: int, shift: int, zy: int, y_bits: int) -> Codes:
     """Mean over the map -> uint8 [C, 1, 1]: ICN with all weights 1."""
     phi = (x.astype(np.int64) - zx).sum(axis=(1, 2), keepdims=True)
     return np.clip(zy + ((m0 * (phi + bq)) >> shift), 0, (1 << y_bits) - 1).astype(np.uint8)
@@ -63,7 +61,9 @@ def max_pool2d(
     x: Codes, kernel: tuple[int, int], strides: tuple[int, int], padding: Padding
 ) -> Codes:
     """Maximum of codes; padded taps hold the smallest code, 0."""
-    return _windows(x.astype(np.float64), kernel, strides, padding).max(axis=(3, 4)).astype(np.uint8)
+    return (
+        _windows(x.astype(np.float64), kernel, strides, padding).max(axis=(3, 4)).astype(np.uint8)
+    )
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,7 @@ def load_padded(
     code = load_code(buffer, x, T.truncmod(row, ring), channel, column)
     if not any(spec.padding):
         return code
-    inside = T.And(
-        T.And(row >= 0, row < x.height), T.And(column >= 0, column < x.width)
-    )
+    inside = T.And(T.And(row >= 0, row < x.height), T.And(column >= 0, column < x.width))
     return T.if_then_else(inside, code, T.int32(x.zero_point))
 
 

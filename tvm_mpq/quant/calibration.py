@@ -47,8 +47,7 @@ class RunningHistogram:
         self._limit *= 2.0
 
     def range(self, bits: int, method: str) -> tuple[float, float]:
-        """(low, high) for ``bits`` bits, 0 inside: the extremes, or the least squared error.
-        """
+        """(low, high) for ``bits`` bits, 0 inside: the extremes, or the least squared error."""
         if method not in METHODS:
             raise InvalidValueError(f"range method {method!r}: allowed are {' and '.join(METHODS)}")
         if self.high <= self.low:

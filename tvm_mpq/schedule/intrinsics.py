@@ -8,7 +8,7 @@ The whole K lies in one call, so the accumulators stay in registers until it is 
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 from tvm_mpq._tvm_compat import T, TensorIntrin
 from tvm_mpq.kernels.gemm import weight_code
@@ -16,7 +16,7 @@ from tvm_mpq.kernels.spec import CHANNEL_TILE, PIXEL_TILE
 from tvm_mpq.specs import WORD_BITS
 
 
-@lru_cache(maxsize=None)
+@cache
 def gemm_intrinsic(k: int, w_bits: int) -> str:
     """Register (once) and name the intrinsic for ``k`` padded taps and ``w_bits`` weights."""
     pixels, tile, per_word = PIXEL_TILE, CHANNEL_TILE, WORD_BITS // w_bits
@@ -68,7 +68,7 @@ def gemm_intrinsic(k: int, w_bits: int) -> str:
     return name
 
 
-@lru_cache(maxsize=None)
+@cache
 def dot_intrinsic(k: int, w_bits: int) -> str:
     """Register (once) and name the single-pixel intrinsic of dense layers."""
     tile, per_word = CHANNEL_TILE, WORD_BITS // w_bits

@@ -1,0 +1,22 @@
+"""Graph passes on Relax, in pipeline order. Each is ``IRModule -> IRModule`` and usable alone."""
+
+from relay_passes.annotate_bitwidths import AnnotateBitwidths, layer_specs
+from relay_passes.annotate_ranges import AnnotateRanges
+from relay_passes.canonicalize import Canonicalize
+from relay_passes.fuse_blocks import FuseBlocks
+from relay_passes.legalize import LegalizeToTir
+from relay_passes.pack_operands import PackOperands
+from relay_passes.rewrite_to_icn import RewriteToIcn
+from relay_passes.select_kernels import SelectKernels
+
+__all__ = [
+    "AnnotateBitwidths",
+    "AnnotateRanges",
+    "Canonicalize",
+    "FuseBlocks",
+    "LegalizeToTir",
+    "PackOperands",
+    "RewriteToIcn",
+    "SelectKernels",
+    "layer_specs",
+]

@@ -1,0 +1,88 @@
+"""Model Library Format, version 7: the folder or tar that microTVM's tools exchange."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tvm_mpq.codegen.library import Library, arena_bytes
+from tvm_mpq.codegen.program import Program
+from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.memory.arena import ArenaPlan
+from tvm_mpq.micro.library import FORMAT_VERSION, pack_library
+from tvm_mpq.target import Target
+
+# u64 magic, u64 0, u64 0 names, u64 0 arrays: all weights are in the sources.
+_EMPTY_PARAMS = (0xF7E58D4F05049CB7).to_bytes(8, "little") + bytes(24)
+
+
+def metadata(
+    program: Program, plan: ArenaPlan, target: Target, extra: dict[str, Any]
+) -> dict[str, Any]:
+    """The content of metadata.json; ``extra`` is our own section, ``tvm_mpq``."""
+    x, y = program.tensors[program.input], program.tensors[program.output]
+    main = {
+        "device": 1,
+        "workspace_size_bytes": arena_bytes(plan),
+        "constants_size_bytes": sum(array.nbytes for array in program.constants.values()),
+        "io_size_bytes": x.nbytes + y.nbytes,
+        "inputs": {program.input: {"size": x.nbytes, "dtype": "uint8"}},
+        "outputs": {"output": {"size": y.nbytes, "dtype": "int32"}},
+    }
+    operators = [
+        {"function_name": symbol, "workspace": [{"device": 1, "workspace_size_bytes": 0}]}
+        for symbol in {step.spec.symbol: None for step in program.steps}
+    ]
+    module = {
+        "model_name": program.name,
+        "export_datetime": datetime.now().strftime("%Y-%m-%d %H:%M:%SZ"),
+        "target": [f"c -mcpu={target.core} -model={target.name}"],
+        "executors": ["aot"],
+        "style": "full-model",
+        "external_dependencies": [],
+        "memory": {"functions": {"main": [main], "operator_functions": operators}},
+        "tvm_mpq": extra,
+    }
+    return {"version": FORMAT_VERSION, "modules": {program.name: module}}
+
+
+def export_folder(
+    library: Library, module_text: str, description: dict[str, Any], folder: Path
+) -> None:
+    """Write the library as a folder; it appears whole or not at all."""
+    folder = folder.resolve()
+    if folder.exists():
+        raise InvalidValueError(f"{folder} exists; give a new path, or remove it first")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        host = work / "codegen" / "host"
+        library.write(host / "include", host / "src")
+        for name, content in (
+            (f"parameters/{library.name}.params", _EMPTY_PARAMS),
+            (f"src/{library.name}.relax", module_text.encode()),
+            ("metadata.json", json.dumps(description, indent=2, sort_keys=True).encode()),
+        ):
+            path = work / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        work.chmod(0o755)
+        work.rename(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def export_tar(
+    library: Library, module_text: str, description: dict[str, Any], archive: Path
+) -> None:
+    """Write the library as an uncompressed tar."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "library"
+        export_folder(library, module_text, description, folder)
+        partial = archive.with_name(f".{archive.name}.partial")
+        pack_library(folder, partial)
+        partial.rename(archive)

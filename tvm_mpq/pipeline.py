@@ -1,0 +1,121 @@
+"""The way through the passes: float Relax module -> calibrated -> integer -> program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from relay_passes import (
+    AnnotateBitwidths,
+    AnnotateRanges,
+    Canonicalize,
+    FuseBlocks,
+    LegalizeToTir,
+    PackOperands,
+    RewriteToIcn,
+    SelectKernels,
+    layer_specs,
+)
+from tvm_mpq._tvm_compat import IRModule
+from tvm_mpq.codegen.program import Program, extract_program
+from tvm_mpq.quant.bit_plan import BitPlan
+from tvm_mpq.specs import InputSpec, LayerSpec
+from tvm_mpq.target import Target
+
+
+@dataclass(frozen=True)
+class CalibratedModel:
+    """Float blocks with ranges: everything that does not depend on budgets.
+
+    Calibrate once, build for many budgets.
+    """
+
+    module: IRModule
+    layers: tuple[LayerSpec, ...]
+    input_spec: InputSpec
+    range_method: str
+
+
+@dataclass(frozen=True)
+class IntegerModel:
+    """The integer network: ``module`` holds operators on codes, ``program`` kernel calls."""
+
+    module: IRModule
+    program: Program
+    plan: BitPlan
+    input_spec: InputSpec
+    rounding: str
+
+
+def calibrate(
+    mod: IRModule,
+    images: npt.NDArray[np.uint8],
+    input_spec: InputSpec | None = None,
+    range_method: str = "mse",
+) -> CalibratedModel:
+    """Canonicalize, fuse blocks and measure ranges.
+
+    Parameters
+    ----------
+    mod: float Relax module with bound parameters, one NCHW input.
+    images: uint8 [N, H, W, C]. range_method: "mse" (least squared error) or "max".
+    """
+    spec = input_spec or InputSpec()
+    blocks = FuseBlocks()(Canonicalize()(mod))
+    module = AnnotateRanges(images, spec, range_method)(blocks)
+    return CalibratedModel(module, tuple(layer_specs(module)), spec, range_method)
+
+
+def quantize(
+    model: CalibratedModel,
+    plan: BitPlan,
+    target: Target,
+    rounding: str = "nearest",
+    name: str = "default",
+) -> IntegerModel:
+    """Apply a bit plan, rewrite to ICN, choose kernels, pack, legalize."""
+    annotated = AnnotateBitwidths(plan)(model.module)
+    integer = RewriteToIcn(model.input_spec, rounding, model.range_method)(annotated)
+    packed = PackOperands()(SelectKernels(target)(integer))
+    program = extract_program(LegalizeToTir()(packed), name)
+    return IntegerModel(integer, program, plan, model.input_spec, rounding)
+
+
+def describe(model: IntegerModel, layers: tuple[LayerSpec, ...]) -> dict[str, Any]:
+    """What a person wants to know of the network, as JSON: the ``tvm_mpq`` part of metadata."""
+    rows = []
+    for step in model.program.steps:
+        spec = step.spec
+        rows.append(
+            {
+                "name": step.name,
+                "kernel": spec.name,
+                "inputs": [[t.channels, t.height, t.width] for t in spec.inputs],
+                "output": [spec.output.channels, spec.output.height, spec.output.width],
+                "x_bits": [t.bits for t in spec.inputs],
+                "w_bits": spec.w_bits,
+                "y_bits": spec.output.bits,
+                "macs": spec.macs,
+                "weight_bytes": 4 * spec.weight_words,
+                "side_bytes": 4 * spec.icn_words,
+                "output_bytes": spec.output.nbytes,
+                "scratch_bytes": spec.scratch_bytes,
+            }
+        )
+    x = model.program.tensors[model.program.input]
+    return {
+        "input_spec": model.input_spec.to_json(),
+        "input_shape": [x.height, x.width, x.channels],
+        "classes": model.program.tensors[model.program.output].channels,
+        "logits_scale": model.program.logits_scale,
+        "rounding": model.rounding,
+        "plan": model.plan.to_json(),
+        "bits": {
+            "activations": model.plan.activation_string(layers),
+            "weights": model.plan.weight_string(layers),
+        },
+        "layers": rows,
+    }
