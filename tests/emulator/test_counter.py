@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("unicorn", reason="pip install tvm_mpq[emulator]")
 
-from tvm_mpq.emulator import Board, board
+from tvm_mpq.emulator import Board, core
 from tvm_mpq.emulator.counter import NativeCounter
 from tvm_mpq.emulator.native import load_shim
 from tvm_mpq.emulator.python_counter import PythonCounter
@@ -32,7 +32,7 @@ int main(void) {
 
 
 def _run(monkeypatch, elf, kind, **options):
-    monkeypatch.setattr(board, "new_counter", kind)
+    monkeypatch.setattr(core, "new_counter", kind)
     machine = Board(elf)
     result = machine.run(**options)
     return dataclasses.replace(result, seconds=0), machine
@@ -66,7 +66,7 @@ def test_every_event_of_the_program_is_counted(build, monkeypatch):
 
 
 def test_guards_work_without_a_compiler(build, monkeypatch):
-    monkeypatch.setattr(board, "new_counter", PythonCounter)
+    monkeypatch.setattr(core, "new_counter", PythonCounter)
     program = "int f(int n) { volatile int x = n; return n ? f(n - 1) + x : 0; }"
     with pytest.raises(ValueError, match="stack overflow"):
         Board(build(program + "int main(void) { return f(9999); }")).run()

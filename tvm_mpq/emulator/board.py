@@ -5,21 +5,20 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import unicorn
-from unicorn import arm_const
 
 from tvm_mpq.emulator.bus import Bus
 from tvm_mpq.emulator.chips import chip_named
-from tvm_mpq.emulator.core_registers import CoreRegisters
-from tvm_mpq.emulator.counter import NO_LIMIT, TIME_UNIT, new_counter
-from tvm_mpq.emulator.faults import CpuFaultError
-from tvm_mpq.emulator.guards import find_guards
+from tvm_mpq.emulator.core import Core, Event
+from tvm_mpq.emulator.core_registers import VTOR, CoreRegisters
+from tvm_mpq.emulator.counter import NO_LIMIT, TIME_UNIT, EdgeCounts
+from tvm_mpq.emulator.exceptions import ExceptionUnit
+from tvm_mpq.emulator.idle import IdleWatch
 from tvm_mpq.emulator.image import load_image
+from tvm_mpq.emulator.interrupts import SVCALL, Interrupts
 from tvm_mpq.emulator.pricing import EdgePricer
 from tvm_mpq.emulator.profile import Profile, build_profile, difference
 from tvm_mpq.emulator.registers import attach_registers
+from tvm_mpq.emulator.systick import SysTick
 from tvm_mpq.emulator.usart import Console
 from tvm_mpq.errors import InvalidValueError
 
@@ -31,25 +30,8 @@ INSTRUCTION_LIMIT = "instruction limit"
 TIME_LIMIT = "time limit"
 RESET_REQUESTED = "reset requested"
 
-# RM0433 section 2.3: peripherals, and the system space of every Cortex-M7.
-_PERIPHERALS, _PERIPHERALS_SIZE = 0x40000000, 0x20000000
-_SYSTEM, _SYSTEM_SIZE = 0xE0000000, 0x00100000
-_STACK_LIMIT = "__stack_limit"
-# QEMU's exception numbers, as unicorn passes them to the interrupt hook.
-_UNDEFINED, _BREAKPOINT, _NO_COPROCESSOR, _INVALID_STATE = 1, 7, 17, 18
-_FAULTS = {
-    _UNDEFINED: "undefined instruction",
-    _NO_COPROCESSOR: "undefined instruction",
-    _INVALID_STATE: "jump to an even address",
-}
-_INVALID_ACCESS = {
-    unicorn.UC_MEM_READ_UNMAPPED: "unmapped read",
-    unicorn.UC_MEM_WRITE_UNMAPPED: "unmapped write",
-    unicorn.UC_MEM_FETCH_UNMAPPED: "unmapped fetch",
-    unicorn.UC_MEM_WRITE_PROT: "write to flash",
-    unicorn.UC_MEM_READ_PROT: "protected read",
-    unicorn.UC_MEM_FETCH_PROT: "protected fetch",
-}
+# A masked interrupt is looked at again after so many cycles.
+_RETRY_CYCLES = 200
 
 
 @dataclass(frozen=True)
@@ -86,6 +68,10 @@ class Board:
     target: "stm32h743", "stm32h7a3" or "stm32f746".
     base: address a raw image is flashed to.
     clock_mhz: selects the memory stalls of the cycle model; None is the chip's default.
+
+    Raises
+    ------
+    InvalidValueError: unknown target or clock, or a file that is no firmware.
     """
 
     def __init__(
@@ -99,20 +85,13 @@ class Board:
         self.chip = chip_named(target)
         self.image = load_image(Path(firmware), base)
         self.bus = Bus()
-        self.console = Console(self._byte_sent, lambda: self.request_stop(WAITING_FOR_INPUT))
         self._stopped_by: str | None = None
-        self._fault: tuple[str, int | None] | None = None
         self._until: bytes | None = None
-        self._engine = unicorn.Uc(
-            unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB, cpu=arm_const.UC_CPU_ARM_CORTEX_M7
-        )
-        self._map_memories()
-        self._counter = new_counter(self._engine, self.chip, self.chip.line_stalls(clock_mhz))
+        self._core = Core(self.chip, self.image, self.bus, self.chip.line_stalls(clock_mhz))
+        self._counter = self._core.counter
         self._state = self._counter.state
         self._pricer = EdgePricer(self._counter, self.read_memory)
         self._attach_devices()
-        self._watch_faults()
-        self._load()
 
     @property
     def symbols(self) -> dict[str, int]:
@@ -153,19 +132,13 @@ class Board:
         started, sent = time.monotonic(), len(self.console.sent)
         self._until, self._stopped_by = until or None, None
         counted = cycles or count_instructions
-        self._counter.attach(cycles=cycles)
-        self._state.counting = int(self._state.counting or counted or max_instructions is not None)
+        self._prepare_counter(cycles, counted, max_instructions)
         instructions, time_before = self._state.instructions, self._state.time
         edges = self._counter.edges() if cycles else []
-        limit = NO_LIMIT if max_instructions is None else instructions + max_instructions
-        self._state.instruction_limit = limit
         self.uart_send(uart_in)
         while self._stopped_by is None:
-            self._emulate(started + timeout_seconds)
-        profile = None
-        if cycles:
-            ran = difference(self._counter.edges(), edges)
-            profile = build_profile(ran, self._state, self.image)
+            self._stretch(started + timeout_seconds)
+        profile = self._profile(edges) if cycles else None
         return RunResult(
             stopped_by=self._stopped_by,
             uart=bytes(self.console.sent[sent:]),
@@ -177,7 +150,7 @@ class Board:
         )
 
     def uart_send(self, data: bytes) -> None:
-        """Queues bytes for the firmware's receiver."""
+        """Queues bytes for the firmware's receiver; it reads them in the next ``run``."""
         if data:
             self.console.feed(data)
 
@@ -189,17 +162,11 @@ class Board:
 
     def read_memory(self, address: int, size: int) -> bytes:
         """``size`` bytes at ``address``."""
-        try:
-            return bytes(self._engine.mem_read(address, size))
-        except unicorn.UcError as error:
-            raise self._no_memory(address, size) from error
+        return self._core.read_memory(address, size)
 
     def write_memory(self, address: int, data: bytes) -> None:
         """Writes bytes at ``address``; flash may be written too."""
-        try:
-            self._engine.mem_write(address, data)
-        except unicorn.UcError as error:
-            raise self._no_memory(address, len(data)) from error
+        self._core.write_memory(address, data)
 
     def read_symbol(self, name: str, size: int | None = None) -> bytes:
         """The bytes of the object ``name``; ``size`` replaces the size the ELF gives."""
@@ -224,63 +191,42 @@ class Board:
             )
         return symbol.address, symbol.size
 
-    def _no_memory(self, address: int, size: int) -> InvalidValueError:
-        known = ", ".join(f"{r.name} 0x{r.base:08x}+{r.size}" for r in self.chip.regions)
-        return InvalidValueError(
-            f"address 0x{address:08x}, {size} bytes: no such memory; {self.chip.name} has {known}"
-        )
-
-    def _map_memories(self) -> None:
-        for region in self.chip.regions:
-            writable = unicorn.UC_PROT_NONE if region.name == "FLASH" else unicorn.UC_PROT_WRITE
-            rights = unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC | writable
-            self._engine.mem_map(region.base, region.size, rights)
-        for alias in self.chip.flash_aliases:
-            rights = unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC
-            self._engine.mem_map(alias, self.chip.flash.size, rights)
-
-    def _load(self) -> None:
-        flash = self.chip.flash
-        for address, data in self.image.segments:
-            self.write_memory(address, data)
-            for alias in self.chip.flash_aliases:
-                if flash.base <= address < flash.base + flash.size:
-                    self.write_memory(address - flash.base + alias, data)
-        stack, entry = self.image.reset_vector()
-        self._engine.reg_write(arm_const.UC_ARM_REG_SP, stack)
-        self._engine.reg_write(arm_const.UC_ARM_REG_PC, entry | 1)
-
     def _attach_devices(self) -> None:
-        attach_registers(self.bus, self.chip)
-        self.core = CoreRegisters(
-            self.bus,
+        bus, usarts = self.bus, dict(self.chip.usarts)
+        attach_registers(bus, self.chip)
+        bus.registers[VTOR] = self.image.vectors
+        self._core_registers = CoreRegisters(
+            bus,
             self.chip,
             now=self._now,
             on_caches=self._caches_switched,
             on_reset=lambda: self.request_stop(RESET_REQUESTED),
         )
-        for base in self.chip.usarts:
-            self.console.attach(self.bus, base)
-        for start, size in ((_PERIPHERALS, _PERIPHERALS_SIZE), (_SYSTEM, _SYSTEM_SIZE)):
-            self._engine.mmio_map(start, size, self._bus_read, start, self._bus_write, start)
-
-    def _watch_faults(self) -> None:
-        limit = self.image.symbols.get(_STACK_LIMIT)
-        self._state.stack_limit = 0 if limit is None else limit.address
-        self._counter.add_guards(find_guards(self.image, stack=limit is not None))
-        self._engine.hook_add(unicorn.UC_HOOK_INTR, self._exception)
-        self._engine.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._invalid_access)
-
-    def _bus_read(self, _: unicorn.Uc, offset: int, size: int, base: int) -> int:
-        return self.bus.read(base + offset, size)
-
-    def _bus_write(self, _: unicorn.Uc, offset: int, size: int, value: int, base: int) -> None:
-        self.bus.write(base + offset, size, value)
+        self.console = Console(self._byte_sent, lambda: self.request_stop(WAITING_FOR_INPUT))
+        self.console.on_change = self._look_soon
+        for base in usarts:
+            self.console.attach(bus, base)
+        self._systick = SysTick(bus, self._now, self._look_soon)
+        self._interrupts = Interrupts(bus, self.console, usarts, self._systick, self._look_soon)
+        self._exceptions = ExceptionUnit(
+            self._core.engine,
+            self._interrupts,
+            vector=lambda number: self._core.vector(number, bus.registers[VTOR]),
+            on_switch=self._forget_block,
+        )
+        self._idle = IdleWatch()
 
     def _now(self) -> int:
         # A program that reads a clock needs one that runs, even when nobody counts.
         self._state.counting = 1
         return int(self._state.time) // TIME_UNIT
+
+    def _look_soon(self) -> None:
+        """Ends the current stretch at the next block, so that interrupts are looked at."""
+        self._state.deadline = self._state.time
+
+    def _forget_block(self) -> None:
+        self._state.previous = 0
 
     def _caches_switched(self, data: bool, code: bool) -> None:
         self._state.data.enabled, self._state.code.enabled = int(data), int(code)
@@ -290,53 +236,65 @@ class Board:
         if until is not None and byte == until[-1] and self.console.sent.endswith(until):
             self.request_stop(UNTIL)
 
-    def _exception(self, engine: unicorn.Uc, number: int, _: Any) -> None:
-        if number == _BREAKPOINT:
-            self._stopped_by = END_OF_PROGRAM
-        else:
-            self._fault = (_FAULTS.get(number, f"exception {number}"), None)
-        engine.emu_stop()
+    def _prepare_counter(self, cycles: bool, counted: bool, limit: int | None) -> None:
+        state = self._state
+        self._counter.attach(cycles=cycles)
+        state.counting = int(bool(state.counting or counted or limit is not None))
+        state.instruction_limit = NO_LIMIT if limit is None else state.instructions + limit
 
-    def _invalid_access(
-        self, _: unicorn.Uc, access: int, address: int, size: int, value: int, __: Any
-    ) -> bool:
-        self._fault = (_INVALID_ACCESS.get(access, f"access {access}"), address & 0xFFFFFFFF)
-        return False
+    def _profile(self, before: list[EdgeCounts]) -> Profile:
+        ran = difference(self._counter.edges(), before)
+        return build_profile(ran, self._state, self.image)
 
-    def _emulate(self, deadline: float) -> None:
-        """One stretch of execution, up to the next event that Python has to handle."""
+    def _stretch(self, deadline: float) -> None:
+        """Runs up to the next event that needs Python, and handles it."""
         state, left = self._state, deadline - time.monotonic()
         if left <= 0:
             self._stopped_by = TIME_LIMIT
             return
-        state.stop_requested = state.stopped = 0
-        pc = self._engine.reg_read(arm_const.UC_ARM_REG_PC)
-        try:
-            self._engine.emu_start(pc | 1, 0xFFFFFFFE, timeout=max(1, int(left * 1e6)))
-        except unicorn.UcError as error:
-            if self._fault is None:
-                undefined = error.errno == unicorn.UC_ERR_INSN_INVALID
-                self._fault = (_FAULTS[_UNDEFINED] if undefined else str(error), None)
+        self._exceptions.take_due()
+        state.stop_requested, state.deadline = 0, self._next_look()
+        if self._stopped_by is not None:
+            return
+        event = self._core.run_stretch(left)
         if self._pricer.failure is not None:
             raise self._pricer.failure
-        self._raise_fault()
-        if self._stopped_by is None:
-            self._stopped_by = self._why_returned(deadline)
+        if event is Event.BREAKPOINT:
+            self._stopped_by = END_OF_PROGRAM
+        elif event is Event.SUPERVISOR_CALL:
+            self._exceptions.enter(SVCALL)
+        elif event is Event.EXCEPTION_RETURN:
+            self._exceptions.leave(self._core.pc)
+        elif event is Event.WAITING:
+            self._wait()
+        elif event is Event.TIMEOUT:
+            self._stopped_by = self._stopped_by or TIME_LIMIT
+        elif self._stopped_by is None and state.instructions >= state.instruction_limit:
+            self._stopped_by = INSTRUCTION_LIMIT
 
-    def _why_returned(self, deadline: float) -> str | None:
-        state = self._state
-        if state.stopped:
-            return INSTRUCTION_LIMIT if state.instructions >= state.instruction_limit else None
-        return TIME_LIMIT if time.monotonic() >= deadline else WAITING_FOR_INTERRUPT
+    def _next_look(self) -> int:
+        """Modelled time, in counter units, at which Python must look at the interrupts again."""
+        looks = [NO_LIMIT]
+        wrap = self._systick.next_wrap()
+        if wrap is not None:
+            looks.append(wrap * TIME_UNIT)
+        if self._interrupts.blocked():
+            looks.append((self._now() + _RETRY_CYCLES) * TIME_UNIT)
+        if self._interrupts.receives_by_interrupt and not self.console.waiting:
+            now = self._now()
+            if self._idle.is_idle(now, self.console.traffic, self._core.snapshot()):
+                self._stopped_by = WAITING_FOR_INPUT
+            looks.append(max(now + 1, self._idle.next_look) * TIME_UNIT)
+        return min(looks)
 
-    def _raise_fault(self) -> None:
-        pc = self._engine.reg_read(arm_const.UC_ARM_REG_PC) & ~1
-        if self._state.faulty_guard:
-            pc, address = int(self._state.faulty_guard), int(self._state.fault_address)
-            kind = "unaligned access" if address & 3 else "stack overflow"
-            self._fault = (kind, address)
-        if self._fault is None:
+    def _wait(self) -> None:
+        """WFI: time passes until the next interrupt; without one the host must act."""
+        if self._stopped_by is not None or self._interrupts.blocked():
             return
-        kind, fault_address = self._fault
-        caller = self._engine.reg_read(arm_const.UC_ARM_REG_LR)
-        raise CpuFaultError(kind, pc, self.image, fault_address, caller)
+        wrap = self._systick.next_wrap()
+        if wrap is not None:
+            self._state.time = max(self._state.time, wrap * TIME_UNIT)
+        elif self._interrupts.receives_by_interrupt:
+            self._stopped_by = WAITING_FOR_INPUT
+        else:
+            self._stopped_by = WAITING_FOR_INTERRUPT

@@ -28,7 +28,7 @@ class Console:
         self._on_byte, self._on_starved = on_byte, on_starved
         self._received = bytearray()
         self._position = 0
-        self._idle = 0
+        self._idle = self._read = 0
         self._control: dict[int, int] = {}
         self.on_change: Callable[[], None] = lambda: None
 
@@ -52,6 +52,16 @@ class Console:
     def waiting(self) -> int:
         """Bytes queued that the firmware has not read yet."""
         return len(self._received) - self._position
+
+    @property
+    def traffic(self) -> int:
+        """Bytes sent and received so far."""
+        return len(self.sent) + self._read
+
+    @property
+    def receive_interrupts(self) -> list[int]:
+        """Bases of the USARTs that interrupt on received bytes."""
+        return [base for base, control in self._control.items() if control & _RXNEIE]
 
     def wants_interrupt(self, base: int) -> bool:
         """True when the USART at ``base`` raises its interrupt line."""
@@ -77,6 +87,7 @@ class Console:
         if self._position == len(self._received):
             return 0
         self._position += 1
+        self._read += 1
         return self._received[self._position - 1]
 
     def _push(self, value: int) -> None:
