@@ -14,6 +14,14 @@
 
 static uint8_t output[NETWORK_OUTPUT_SIZE] __attribute__((aligned(8)));
 
+#if NETWORK_INPUT_IN_ARENA
+static void *input_buffer(void) { return network_arena_input(); }
+#else
+/* Beside the arena: an image is larger than what .bss may take of the DTCM. */
+static uint8_t own_input[NETWORK_INPUT_SIZE] __attribute__((section(".tvm_arena.input"), aligned(32)));
+static void *input_buffer(void) { return own_input; }
+#endif
+
 static struct {
   uint32_t sample;   /* the one being received */
   uint32_t received; /* its bytes that are in the input buffer and checked */
@@ -59,7 +67,7 @@ static void send_output(uint16_t sequence) {
 }
 
 static void run_network(uint32_t sample) {
-  void *input = network_input_buffer();
+  void *input = input_buffer();
   board_cycles_start();
   state.return_code = network_run(input, output);
   state.cycles = board_cycles_stop();
@@ -84,7 +92,7 @@ static enum frame_status handle_input(const struct frame_header *header) {
     state.sample = NO_SAMPLE; /* the bytes below overwrite the sample before this one */
     state.received = 0u;
   }
-  uint8_t *to = fits ? (uint8_t *)network_input_buffer() + expected : NULL;
+  uint8_t *to = fits ? (uint8_t *)input_buffer() + expected : NULL;
   status = receive_payload(to, length);
   if (status == FRAME_OK) {
     status = receive_check();
@@ -123,7 +131,7 @@ static enum frame_status handle_run(const struct frame_header *header) {
     send_error(header->sequence, ERROR_INCOMPLETE, received);
     return FRAME_OK;
   }
-  const uint32_t crc = crc32_update(0u, network_input_buffer(), NETWORK_INPUT_SIZE);
+  const uint32_t crc = crc32_update(0u, input_buffer(), NETWORK_INPUT_SIZE);
   if (crc != request.input_crc) {
     state.sample = NO_SAMPLE;
     state.received = 0u;
@@ -173,6 +181,10 @@ int main(void) {
     enum frame_status status = receive_header(&header);
     if (status == FRAME_OK && !is_known(&header)) {
       send_error(header.sequence, ERROR_TYPE, header.type);
+      continue;
+    }
+    if (status == FRAME_OK && input_buffer() == NULL) {
+      send_error(header.sequence, ERROR_NO_BUFFER, 0u);
       continue;
     }
     if (status == FRAME_OK && !has_possible_length(&header)) {

@@ -35,6 +35,7 @@ enum error_code {
   ERROR_INCOMPLETE = 5,  /* RUN before the whole input is there; detail: bytes received */
   ERROR_INPUT_CRC = 6,   /* the input in memory is not what the host sent; detail: its CRC */
   ERROR_FAULT = 7,       /* the core faulted; words: pc, lr, CFSR, HFSR, fault address, sp */
+  ERROR_NO_BUFFER = 8,   /* the library has no input buffer, against its metadata */
 };
 #define ERROR_FAULT_WORDS 6
 

@@ -37,7 +37,7 @@ SECTION(".tvm_arena", 32) uint8_t tvmgen_default_arena[{arena}];
 SECTION(".tvm_scratch", 32) uint8_t tvmgen_default_scratch[{scratch}];
 static int32_t runs = 3;  /* in .data, so that its start-up copy is tested */
 
-void* tvmgen_default_input_buffer(void) {{ return tvmgen_default_arena; }}
+void* tvmgen_default_input_buffer(void) {{ return {input_buffer}; }}
 
 int32_t tvmgen_default_run(struct tvmgen_default_inputs* inputs,
                            struct tvmgen_default_outputs* outputs) {{
@@ -83,6 +83,8 @@ class FakeLibrary:
     extra: str = ""
     return_code: int = 0
     bad_line: str = ""
+    input_in_arena: bool = True
+    tells_input: bool = True
 
     @property
     def weights(self) -> np.ndarray:
@@ -106,10 +108,13 @@ class FakeLibrary:
         source.mkdir(parents=True)
         sizes = {"inputs": INPUTS, "outputs": OUTPUTS, "output_bytes": 4 * OUTPUTS}
         sizes |= {"arena": self.arena, "scratch": self.scratch}
+        input_buffer = "tvmgen_default_arena" if self.input_in_arena else "0"
         (include / "tvmgen_default.h").write_text(_HEADER.format(abi=self.abi, **sizes))
         bias = ", ".join(map(str, self.bias))
         extra = _USE_PADDING + self.extra if self.padding else self.extra
-        text = _SOURCE.format(bias=bias, extra=extra, return_code=self.return_code, **sizes)
+        text = _SOURCE.format(
+            input_buffer=input_buffer, bias=bias, extra=extra, return_code=self.return_code, **sizes
+        )
         (source / "default_lib0.c").write_text(text + self.bad_line)
         rows = ("{" + ", ".join(map(str, row)) + "}" for row in self.weights)
         text = _WEIGHTS.format(weights=", ".join(rows), **sizes)
@@ -128,5 +133,7 @@ class FakeLibrary:
             "workspace_size_bytes": self.arena,
         }
         module = {"model_name": "default", "target": ["stm32h7"], "executors": ["aot"]}
-        module |= {"style": "full-model", "memory": {"functions": {"main": [main]}}, "tvm_mpq": {}}
+        module |= {"style": "full-model", "memory": {"functions": {"main": [main]}}}
+        buffers = ["hidden"] if self.tells_input and not self.input_in_arena else ["x", "hidden"]
+        module["tvm_mpq"] = {"arena": [["region", "buffer"], *(["arena", b] for b in buffers)]}
         return {"version": 7, "modules": {"default": module}}

@@ -108,6 +108,7 @@ def test_too_large_names_budget_bytes_and_tensors(
     assert int(match["need"]) - allowed == int(match["over"]) > 0
     assert int(match.groupdict().get("fix") or match["need"]) == int(match["need"])
     assert not (project.folder / "build").exists()
+    assert None not in (error.value.flash_bytes, error.value.ram_bytes)
 
 
 @pytest.mark.emu
@@ -156,6 +157,23 @@ def test_build_stops_at_its_timeout(make_project: MakeProject) -> None:
 def test_return_code_of_the_network_is_an_error(make_project: MakeProject) -> None:
     firmware = make_project(FakeLibrary(return_code=-7)).build()
     with pytest.raises(BoardFaultError, match="entry point returned -7"):
+        run_on_emulator(firmware, random_inputs(1))
+
+
+@pytest.mark.emu
+def test_input_outside_the_arena(make_project: MakeProject, firmware: Firmware) -> None:
+    own = make_project(FakeLibrary(input_in_arena=False)).build()
+    inputs = random_inputs(2)
+    outputs, _ = run_on_emulator(own, inputs)
+    np.testing.assert_array_equal(outputs, FakeLibrary().reference(inputs))
+    assert own.ram_bytes == firmware.ram_bytes + INPUTS
+    assert own.arena_bytes == firmware.arena_bytes
+
+
+@pytest.mark.emu
+def test_input_outside_the_arena_against_the_metadata(make_project: MakeProject) -> None:
+    firmware = make_project(FakeLibrary(input_in_arena=False, tells_input=False)).build()
+    with pytest.raises(BoardFaultError, match=r"error 8 \(NO_BUFFER\)"):
         run_on_emulator(firmware, random_inputs(1))
 
 

@@ -45,6 +45,7 @@ class ErrorCode(IntEnum):
     INCOMPLETE = 5
     INPUT_CRC = 6
     FAULT = 7
+    NO_BUFFER = 8
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ class Library:
     ----------
     module: C name of the module (``tvmgen_<module>_run``).
     model_name: the name people read.
+    input_in_arena: the input has a slot in the arena, which run destroys; else the application
+        brings a buffer of its own.
     """
 
     folder: Path
@@ -40,6 +42,7 @@ class Library:
     model_name: str
     input: TensorInfo
     output: TensorInfo
+    input_in_arena: bool
 
     @staticmethod
     def read(folder: Path) -> Library:
@@ -108,12 +111,15 @@ def _parse(folder: Path, metadata: dict[str, Any]) -> Library:
             f"{folder}: module name {module!r} is not a lower-case C identifier; rename it"
         )
     main = content["memory"]["functions"]["main"][0]
+    # The arena plan as a table; its first row is the heading.
+    arena = content.get("tvm_mpq", {}).get("arena", [])[1:]
     return Library(
         folder,
         module,
         c_name(str(content["model_name"])),
         _one_tensor(folder, "input", main["inputs"]),
         _one_tensor(folder, "output", main["outputs"]),
+        not arena or any(next(iter(main["inputs"])) in row for row in arena),
     )
 
 

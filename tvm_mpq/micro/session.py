@@ -80,12 +80,12 @@ class FirmwareFaultError(BoardFaultError):
         self.pc = words[0]
 
 
-class _Rejected(Exception):
+class _RejectedError(BoardFaultError):
     """The device answered ERROR with ``code``; ``detail`` as in protocol.h."""
 
     def __init__(self, code: int, detail: int) -> None:
         name = ErrorCode(code).name if code in ErrorCode.__members__.values() else "unknown"
-        super().__init__(f"error {code} ({name}), detail {detail}")
+        super().__init__(f"the device rejected the request: error {code} ({name}), detail {detail}")
         self.code, self.detail = code, detail
 
 
@@ -148,9 +148,9 @@ class Session:
             try:
                 self._send_input(data)
                 return self._send_run(data)
-            except _Rejected as error:
+            except _RejectedError as error:
                 if error.code not in (ErrorCode.INPUT_CRC, ErrorCode.INCOMPLETE):
-                    raise BoardFaultError(f"device rejected the request: {error}") from None
+                    raise
                 reason = error
         raise BoardFaultError(
             f"device did not get a whole input in {self._retries + 1} tries ({reason});"
@@ -176,7 +176,7 @@ class Session:
             payload = struct.pack("<II", self._sample, offset) + chunk
             try:
                 reply = self._request(FrameType.INPUT, payload, FrameType.ACK)
-            except _Rejected as error:
+            except _RejectedError as error:
                 rejections += 1
                 if error.code != ErrorCode.OFFSET or rejections > self._retries:
                     raise
@@ -263,5 +263,5 @@ class Session:
         if code in _RETRIED:
             return True
         if frame.sequence in sequences:
-            raise _Rejected(code, detail)
+            raise _RejectedError(code, detail)
         return False
