@@ -6,7 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tvm_mpq.build import Deployment, build
+    from tvm_mpq.builder import build
+    from tvm_mpq.deployment import Deployment
     from tvm_mpq.errors import MpqError
     from tvm_mpq.specs import InputSpec
     from tvm_mpq.target import Target
@@ -15,8 +16,8 @@ __version__ = "0.1.0"
 __all__ = ["Deployment", "InputSpec", "MpqError", "Target", "build"]
 
 _HOME = {
-    "build": "tvm_mpq.build",
-    "Deployment": "tvm_mpq.build",
+    "build": "tvm_mpq.builder",
+    "Deployment": "tvm_mpq.deployment",
     "MpqError": "tvm_mpq.errors",
     "InputSpec": "tvm_mpq.specs",
     "Target": "tvm_mpq.target",

@@ -121,9 +121,7 @@ def plan_memory(program: Program, input_in_arena: bool = True) -> ArenaPlan:
     return plan_arena(buffers)
 
 
-def _dying_twin(
-    program: Program, step: Step, index: int, last_use: dict[str, int]
-) -> str | None:
+def _dying_twin(program: Program, step: Step, index: int, last_use: dict[str, int]) -> str | None:
     if step.spec.op != "add":
         return None
     for name, tensor in zip(step.inputs, step.spec.inputs, strict=True):

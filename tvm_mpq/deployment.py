@@ -1,0 +1,160 @@
+"""A built network: runs on the host or the emulator, reports, exports, saves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.specs import InputSpec
+from tvm_mpq.target import Target
+
+if TYPE_CHECKING:
+    from tvm_mpq.codegen.host import HostLibrary
+    from tvm_mpq.micro import Firmware
+    from tvm_mpq.pipeline import IntegerModel
+    from tvm_mpq.report.tables import Report
+
+PROJECT = "project"
+MODEL = "model"
+DEPLOYMENT_FILE = "deployment.json"
+
+
+class Deployment:
+    """A built network: a folder with the C library and, but for the host, a firmware project.
+
+    Attributes
+    ----------
+    folder: ``model/`` (Model Library Format) or ``project/`` (which holds ``model/`` as well).
+    integer: the integer module and program; None when loaded from a folder.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        target: Target,
+        integer: IntegerModel | None = None,
+        owner: tempfile.TemporaryDirectory[str] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.target = target
+        self.integer = integer
+        self._owner = owner  # a temporary folder lives as long as its deployment
+
+    @staticmethod
+    def load(folder: Path | str) -> Deployment:
+        """A deployment saved by ``save`` or by ``tvm-mpq compile -o``."""
+        folder = Path(folder)
+        path = folder / DEPLOYMENT_FILE
+        try:
+            fields = json.loads(path.read_text())["target"]
+            return Deployment(folder, Target(fields.pop("name"), **fields))
+        except FileNotFoundError:
+            raise InvalidValueError(
+                f"{folder}: no {DEPLOYMENT_FILE}; expected a folder made by tvm-mpq compile -o"
+            ) from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise InvalidValueError(f"{path}: damaged ({error}); compile again") from None
+
+    @property
+    def model_folder(self) -> Path:
+        """The Model Library Format folder."""
+        inside = self.folder / PROJECT / MODEL
+        return inside if inside.is_dir() else self.folder / MODEL
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """The ``tvm_mpq`` part of metadata.json: layers, bits, input, logits scale."""
+        modules = json.loads((self.model_folder / "metadata.json").read_text())["modules"]
+        ((self._name, content),) = modules.items()
+        description: dict[str, Any] = content["tvm_mpq"]
+        return description
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """How image bytes become real numbers."""
+        return InputSpec(**self.description["input_spec"])
+
+    @cached_property
+    def firmware(self) -> Firmware:
+        """The linked program and its sizes. Raises InvalidValueError for the host target."""
+        from tvm_mpq.micro import Project
+
+        if self.target.is_host:
+            raise InvalidValueError("target host has no firmware; build for stm32h7")
+        return Project.open(self.folder / PROJECT).firmware()
+
+    @cached_property
+    def _host(self) -> HostLibrary:
+        from tvm_mpq.codegen.host import HostLibrary
+
+        code = self.model_folder / "codegen" / "host"
+        self._scratch = tempfile.TemporaryDirectory(prefix="tvm_mpq-host-")
+        classes = self.description["classes"]
+        build = Path(self._scratch.name)
+        return HostLibrary(self._name, code / "include", code / "src", build, classes)
+
+    def run(self, images: npt.NDArray[np.uint8], on: str = "host") -> npt.NDArray[np.int32]:
+        """int32 logits [N, classes] of uint8 images [N, H, W, C] (or [classes] of [H, W, C]).
+
+        ``on``: "host" (the C sources on this machine) or "emulator" (the firmware on the modelled
+        STM32H743). Both give the same bits. Real logits are ``logits * logits_scale``.
+        """
+        images = np.asarray(images)
+        shape = tuple(self.description["input_shape"])
+        if images.dtype != np.uint8 or images.shape[-3:] != shape or images.ndim not in (3, 4):
+            raise InvalidValueError(
+                f"images: {images.dtype} {list(images.shape)}; expected uint8 [N, {shape[0]},"
+                f" {shape[1]}, {shape[2]}]"
+            )
+        batch = images.reshape(-1, *shape)
+        if on == "host":
+            logits = np.stack([self._host.run(image) for image in batch])
+        elif on == "emulator":
+            from tvm_mpq.micro import run_on_emulator
+
+            logits, _ = run_on_emulator(self.firmware, batch.reshape(len(batch), -1))
+        else:
+            raise InvalidValueError(f"run on {on!r}: allowed are 'host' and 'emulator'")
+        return logits if images.ndim == 4 else logits[0]
+
+    def report(self) -> Report:
+        """Bits, bytes and MACs per layer, totals, and the sections of the ELF; prints as tables."""
+        from tvm_mpq.report.tables import Report
+
+        return Report(self.description, None if self.target.is_host else self.firmware)
+
+    def export_library(self, path: Path | str) -> Path:
+        """Write the Model Library Format as a tar (``.tar``) or as a folder."""
+        from tvm_mpq.micro.library import pack_library
+
+        path = Path(path)
+        if path.exists():
+            raise InvalidValueError(f"{path} exists; give a new path, or remove it first")
+        if path.suffix == ".tar":
+            pack_library(self.model_folder, path)
+        else:
+            shutil.copytree(self.model_folder, path)
+        return path
+
+    def save(self, folder: Path | str) -> Deployment:
+        """Copy everything to a new folder; it appears whole or not at all."""
+        folder = Path(folder).resolve()
+        if folder.exists():
+            raise InvalidValueError(f"{folder} exists; give a new path, or remove it first")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            shutil.copytree(self.folder, work, dirs_exist_ok=True)
+            work.chmod(0o755)
+            work.rename(folder)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        return Deployment(folder, self.target, self.integer)
