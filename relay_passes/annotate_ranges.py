@@ -1,6 +1,7 @@
 """AnnotateRanges: what each activation spans, from calibration images.
 
-    mpq.conv2d(..., name="conv2d_0") --> the same with y_ranges=[low8, high8, low4, high4, low2, high2]
+    mpq.conv2d(..., name="conv2d_0")
+        --> the same with y_ranges=[low8, high8, low4, high4, low2, high2]
 
 max_pool2d and global_avg_pool keep the range of their input and get none of their own.
 """

@@ -62,7 +62,7 @@ def random_codes(rng: np.random.Generator, tensor: TensorSpec) -> np.ndarray:
 
 
 def weighted_case(spec: KernelSpec, seed: int) -> Case:
-    """A convolution or dense layer with random weights and a requantization that spans the codes."""
+    """A convolution or dense layer, randomly requantized to span the codes."""
     rng = np.random.default_rng(seed)
     x = random_codes(rng, spec.x)
     depthwise = spec.op == "depthwise_conv2d"

@@ -23,7 +23,7 @@ Words = npt.NDArray[np.uint32]
 
 
 def pack_lines(codes: Codes, bits: int) -> Words:
-    """Pack the last axis: uint8 codes [..., n] -> uint32 words [..., ceil(n*bits/32)]."""
+    """Pack the last axis: codes [..., n] -> words [..., ceil(n * bits / 32)]."""
     per_word = WORD_BITS // bits
     words = words_per_line(codes.shape[-1], bits)
     padded = np.zeros((*codes.shape[:-1], words * per_word), np.uint32)
@@ -34,7 +34,7 @@ def pack_lines(codes: Codes, bits: int) -> Words:
 
 
 def unpack_lines(words: Words, count: int, bits: int) -> Codes:
-    """Inverse of ``pack_lines``: uint32 words [..., m] -> the first ``count`` codes of each line."""
+    """Inverse of ``pack_lines``: words [..., m] -> the first ``count`` codes of each line."""
     shifts = (np.arange(WORD_BITS // bits) * bits).astype(np.uint32)
     codes = (words[..., None] >> shifts) & np.uint32((1 << bits) - 1)
     return codes.reshape(*words.shape[:-1], -1)[..., :count].astype(np.uint8)

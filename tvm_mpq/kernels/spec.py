@@ -1,4 +1,4 @@
-"""KernelSpec: one record that gives a kernel's name, symbol, scratch, packing and overflow proof."""
+"""KernelSpec: one record that gives a kernel's name, symbol, scratch and packed sizes."""
 
 from __future__ import annotations
 

@@ -53,7 +53,9 @@ class IcnParams:
 def decompose(multiplier: Float64) -> tuple[Int32, npt.NDArray[np.int8]]:
     """M = M0 * 2**N0 with 0.5 <= |M0| < 1; M0 as Q1.31, both [C]. Zero is not allowed."""
     if not np.all(np.isfinite(multiplier)) or np.any(multiplier == 0):
-        raise InvalidValueError("ICN multiplier: found 0, NaN or infinity; expected finite non-zero")
+        raise InvalidValueError(
+            "ICN multiplier: found 0, NaN or infinity; expected finite non-zero"
+        )
     mantissa, exponent = np.frexp(multiplier)
     m0 = np.rint(mantissa * 2.0**31).astype(np.int64)
     # Rounding may reach 2**31, which int32 cannot hold: renormalize.
@@ -63,7 +65,9 @@ def decompose(multiplier: Float64) -> tuple[Int32, npt.NDArray[np.int8]]:
     return m0.astype(np.int32), exponent.astype(np.int8)
 
 
-def phi_bounds(codes: npt.NDArray[np.uint8], zw: npt.NDArray[np.uint8], zx: int, max_x: int) -> Int64:
+def phi_bounds(
+    codes: npt.NDArray[np.uint8], zw: npt.NDArray[np.uint8], zx: int, max_x: int
+) -> Int64:
     """Bound of |Phi| and of every partial sum of it, per output channel [O], from the weights."""
     centred = codes.reshape(codes.shape[0], -1).astype(np.int64) - zw.astype(np.int64)[:, None]
     return np.abs(centred).sum(axis=1) * max(zx, max_x - zx)
@@ -103,7 +107,14 @@ class RealLayer:
 
 
 def icn_params(
-    layer: RealLayer, sx: float, zx: int, x_bits: int, sy: float, zy: int, y_bits: int, rounding: str
+    layer: RealLayer,
+    sx: float,
+    zx: int,
+    x_bits: int,
+    sy: float,
+    zy: int,
+    y_bits: int,
+    rounding: str,
 ) -> tuple[IcnParams, npt.NDArray[np.uint8]]:
     """ICN integers and the weight codes they belong to.
 

@@ -1,0 +1,140 @@
+"""The command line: ``tvm-mpq compile | run | report``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tvm_mpq.errors import MpqError
+
+_CALIBRATION_LIMIT = 512
+
+
+class _Group(click.Group):
+    """Turns the user's mistakes into one message on stderr and exit status 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MpqError as error:
+            click.echo(f"tvm-mpq: {error}", err=True)
+            sys.exit(2)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tvm_mpq")
+def main() -> None:
+    """Mixed 8/4/2-bit, integer-only CNNs for Cortex-M7 microcontrollers."""
+
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+_out = click.argument("out", type=click.Path(path_type=Path))
+
+
+@main.command("compile")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--target", default="stm32h7", show_default=True, help="stm32h7 or host.")
+@click.option("--flash", help="Flash budget, for example 2MB.  [default: all of the chip's]")
+@click.option("--ram", help="RAM budget, for example 512kB.  [default: all of the chip's]")
+@click.option("--calibration", required=True, type=click.Path(path_type=Path), help="Image folder.")
+@click.option("--input-range", default="-1,1", show_default=True, help="Real range: -1,1 or 0,1.")
+@click.option("--resize", default="whole", show_default=True, help="whole or crop:FRACTION.")
+@click.option("--rounding", default="nearest", show_default=True, help="nearest or floor.")
+@click.option("--range-method", default="mse", show_default=True, help="mse or max.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="New folder.")
+@_as_json
+def compile_command(
+    model: Path,
+    target: str,
+    flash: str | None,
+    ram: str | None,
+    calibration: Path,
+    input_range: str,
+    resize: str,
+    rounding: str,
+    range_method: str,
+    output: Path,
+    as_json: bool,
+) -> None:
+    """Compile MODEL.pt2 (torch.export.save) to firmware in a new folder."""
+    from tvm_mpq.specs import InputSpec
+    from tvm_mpq.target import Target
+
+    spec = InputSpec.from_range(input_range, resize)
+    chosen = Target(target, flash=flash, ram=ram)
+    if output.exists():
+        raise click.UsageError(f"{output} exists; give a new folder, or remove it first")
+    from relay_passes.canonicalize import check_parameters
+    from relay_passes.graph import shape_of
+    from tvm_mpq.builder import build
+    from tvm_mpq.frontends import load_exported_program
+    from tvm_mpq.images import load_folder
+
+    mod = load_exported_program(model)
+    check_parameters(mod)
+    _, channels, height, width = shape_of(mod["main"].params[0])
+    images = load_folder(calibration, (height, width, channels), resize, _CALIBRATION_LIMIT)
+    deployment = build(
+        mod,
+        chosen,
+        calibration=images,
+        input_spec=spec,
+        rounding=rounding,
+        range_method=range_method,
+    ).save(output)
+    _print_report(deployment, as_json)
+
+
+@main.command()
+@_out
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--on", default="host", show_default=True, help="host or emulator.")
+@click.option("--top", default=5, show_default=True, help="Classes to show per image.")
+@_as_json
+def run(out: Path, images: tuple[Path, ...], on: str, top: int, as_json: bool) -> None:
+    """Classify IMAGES with the network compiled to OUT."""
+    import numpy as np
+
+    from tvm_mpq.deployment import Deployment
+    from tvm_mpq.images import load_image
+
+    deployment = Deployment.load(out)
+    height, width, channels = deployment.description["input_shape"]
+    resize = deployment.input_spec.resize
+    batch = np.stack([load_image(path, (height, width, channels), resize) for path in images])
+    logits = deployment.run(batch, on=on)
+    scale = deployment.description["logits_scale"]
+    results = []
+    for path, row in zip(images, logits, strict=True):
+        best = np.argsort(-row, kind="stable")[:top]
+        ranked = [{"class": int(c), "logit": float(row[c] * scale)} for c in best]
+        results.append({"image": str(path), "top": ranked})
+    if as_json:
+        click.echo(json.dumps({"on": on, "results": results}))
+        return
+    for result in results:
+        text = ", ".join(f"{entry['class']} ({entry['logit']:.2f})" for entry in result["top"])
+        click.echo(f"{result['image']}: {text}")
+
+
+@main.command()
+@_out
+@_as_json
+def report(out: Path, as_json: bool) -> None:
+    """Show bits, bytes and MACs per layer of the network compiled to OUT."""
+    from tvm_mpq.deployment import Deployment
+
+    _print_report(Deployment.load(out), as_json)
+
+
+def _print_report(deployment: Any, as_json: bool) -> None:
+    content = deployment.report()
+    click.echo(json.dumps(content.to_json()) if as_json else str(content))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Tables for people: bits and bytes per layer, totals, and what was linked."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tvm_mpq.micro import Firmware
+
+
+@dataclass(frozen=True)
+class Report:
+    """A deployment in figures; ``print(report)`` shows it, ``to_json()`` gives it to programs.
+
+    Attributes
+    ----------
+    description: the ``tvm_mpq`` part of metadata.json. firmware: None for the host target.
+    """
+
+    description: dict[str, Any]
+    firmware: Firmware | None
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object; all sizes in bytes."""
+        plan = self.description["plan"]
+        content: dict[str, Any] = {
+            "bits": self.description["bits"],
+            "ro_bytes": plan["ro_bytes"],
+            "rw_bytes": plan["rw_bytes"],
+            "macs": sum(layer["macs"] for layer in self.description["layers"]),
+            "layers": self.description["layers"],
+            "arena": self.description["arena"],
+        }
+        if self.firmware is not None:
+            content["elf"] = elf_sizes(self.firmware)
+            content["arena_bytes"] = self.firmware.arena_bytes
+            content["sections"] = self.firmware.sections
+        return content
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        console = Console(file=io.StringIO(), width=132, color_system=None)
+        console.print(self._layers())
+        console.print(self._totals())
+        if self.firmware is not None:
+            console.print(self._sections())
+        text = console.file.getvalue()  # type: ignore[attr-defined]
+        return "\n".join(line.rstrip() for line in text.splitlines())
+
+    def _layers(self) -> Table:
+        table = _table("Layers")
+        for heading in ("layer", "kernel", "input", "output", "Qx/Qw/Qy"):
+            table.add_column(heading)
+        for heading in ("MACs", "weight bytes", "side bytes", "output bytes"):
+            table.add_column(heading, justify="right")
+        layers = self.description["layers"]
+        for layer in layers:
+            table.add_row(
+                layer["name"],
+                layer["kernel"],
+                " ".join(_shape(shape) for shape in layer["inputs"]),
+                _shape(layer["output"]),
+                _bits(layer),
+                *(f"{layer[key]:,}" for key in _SUMMED),
+            )
+        table.add_section()
+        sums = [sum(layer[key] for layer in layers) for key in _SUMMED[:3]]
+        table.add_row("total", "", "", "", "", *(f"{value:,}" for value in sums), "")
+        return table
+
+    def _totals(self) -> Table:
+        plan = self.description["plan"]
+        table = _table("Memory, bytes")
+        table.add_column("what")
+        table.add_column("the paper's accounting", justify="right")
+        table.add_column("linked", justify="right")
+        table.add_column("budget", justify="right")
+        firmware = self.firmware
+        flash = firmware.flash_bytes if firmware else None
+        ram = firmware.ram_bytes if firmware else None
+        budgets = (firmware.target.flash, firmware.target.ram) if firmware else (None, None)
+        table.add_row("flash", f"{plan['ro_bytes']:,}", _count(flash), _count(budgets[0]))
+        table.add_row("RAM", f"{plan['rw_bytes']:,}", _count(ram), _count(budgets[1]))
+        if firmware:
+            table.add_row("  of which arena", "", _count(firmware.arena_bytes), "")
+            table.add_row(
+                "scratch (DTCM)",
+                "",
+                _count(firmware.scratch_bytes),
+                _count(firmware.target.scratch),
+            )
+            table.add_row("stack (DTCM)", "", _count(firmware.stack_bytes), "")
+        return table
+
+    def _sections(self) -> Table:
+        assert self.firmware is not None
+        table = _table("Sections of the ELF")
+        table.add_column("section")
+        table.add_column("bytes", justify="right")
+        for name, size in self.firmware.sections.items():
+            table.add_row(name, f"{size:,}")
+        return table
+
+
+_SUMMED = ("macs", "weight_bytes", "side_bytes", "output_bytes")
+
+
+def elf_sizes(firmware: Firmware) -> dict[str, int]:
+    """The three figures of an ELF that benchmarks print, in bytes."""
+    return {
+        "flash": firmware.flash_bytes,
+        "axi_sram": firmware.axi_sram_bytes,
+        "dtcm": firmware.dtcm_bytes,
+    }
+
+
+def _table(title: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def _shape(shape: list[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _bits(layer: dict[str, Any]) -> str:
+    inputs = ",".join(map(str, layer["x_bits"]))
+    return f"{inputs}/{layer['w_bits'] or '-'}/{layer['y_bits']}"
+
+
+def _count(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
