@@ -58,6 +58,24 @@ def test_host_and_firmware_talk_in_turns(build):
     assert (result.stopped_by, result.uart) == ("end of program", b"{")
 
 
+def test_a_callback_answers_while_the_program_runs(build):
+    board, heard = Board(build(ECHO)), bytearray()
+
+    def answer(byte: int) -> None:
+        heard.append(byte)
+        if byte == ord(">"):
+            board.uart_send(b"A")
+        elif byte < ord("F") and heard.startswith(b"ready>"):
+            board.uart_send(bytes([byte]))
+        elif byte == ord("F"):
+            board.uart_send(b".")
+
+    board.on_uart_byte = answer
+    result = board.run()
+    assert (result.stopped_by, result.uart) == ("end of program", b"ready>BCDEF")
+    assert heard == result.uart
+
+
 def test_stopping_anywhere_loses_and_repeats_nothing(build):
     whole = Board(build(ECHO)).run(b"0123456789.", count_instructions=True)
     board, output = Board(build(ECHO)), b""

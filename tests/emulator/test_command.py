@@ -39,6 +39,15 @@ def test_prints_one_json_object(build):
     assert report["profile"]["functions"][0]["name"] == "layer"
 
 
+def test_annotates_a_function(build):
+    elf = build(PROGRAM, "-DCACHES")
+    answer = _run(elf, "--uart-in", "A", "--until", "stop", "--annotate", "layer")
+    lines = json.loads(answer.output)["annotate"]
+    assert max(line["executions"] for line in lines) == 4000
+    assert set(lines[0]) == {"address", "text", "executions", "cycles", "reason"}
+    assert _run(elf, "--annotate", "nothing").exit_code == 2
+
+
 def test_cycles_between_two_markers(build):
     elf = build(PROGRAM, "-DCACHES")
     first = _run(elf, "--uart-in", "A", "--from", "start", "--until", "mid")

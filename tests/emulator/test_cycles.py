@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("unicorn", reason="pip install tvm_mpq[emulator]")
 
 from tvm_mpq.emulator import Board
+from tvm_mpq.emulator.annotate import format_annotation
 
 pytestmark = pytest.mark.emu
 
@@ -181,6 +182,22 @@ def test_profile_adds_up(build):
     assert profile.functions[0].name == "dear"
     measured = int.from_bytes(board.read_symbol("sink"), "little")
     assert measured == pytest.approx(profile.function("dear").cycles, abs=40)
+
+
+def test_annotation_adds_up_and_names_rules(build):
+    board = Board(build(_program("smlad r0,r2,r3,r0; smlad r1,r2,r3,r1; ldr r4,[r10];", 1000),
+                        "-DCACHES"))  # fmt: skip
+    usage = board.run(cycles=True).profile.function("work")
+    lines = board.annotate("work")
+    static = usage.cycles - sum(usage.stalls[c] for c in ("mispredict", "flash", "axi"))
+    assert sum(line.cycles for line in lines) == pytest.approx(static, rel=0.01)
+    hot = [line for line in lines if line.executions == 1004]
+    assert [line.text.split()[0].removesuffix(".w") for line in hot] == [
+        *("smlad", "smlad", "ldr", "subs", "bne")
+    ]
+    assert [line.cycles_each for line in hot] == pytest.approx([1, 1, 0, 1, 0], abs=0.01)
+    assert hot[1].reason == "rule 5: second multiply"
+    assert "1004" in format_annotation(lines)
 
 
 def test_every_run_gives_the_same_cycles(build):

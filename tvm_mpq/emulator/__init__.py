@@ -1,8 +1,14 @@
 """An STM32 on the desk: runs firmware on an emulated Cortex-M7 and models its cycles.
 
 ``Board(elf).run(...)`` runs the very file that is flashed. The parts, in the order a run meets
-them: image (what is flashed), chips (memories), bus, usart, registers and core_registers
-(peripherals), guards and faults (errors), counter with shim.c (what ran, how often), board.
+them:
+
+* image, chips: what is flashed, and where it lies;
+* core: the processor on unicorn; guards, faults: the errors it raises;
+* bus, usart, registers, core_registers, systick, interrupts, exceptions, idle: the peripherals;
+* counter (shim.c or python_counter): which block edges ran, mispredicts, cache misses;
+* decode, isa, rules, pipeline, pricing: the static cost of a block, by numbered rules;
+* profile, annotate: where the cycles went; board: the public face.
 """
 
 from __future__ import annotations
@@ -15,13 +21,16 @@ from tvm_mpq.errors import ToolError
 if TYPE_CHECKING:
     from tvm_mpq.emulator.board import Board, RunResult
     from tvm_mpq.emulator.faults import CpuFaultError
+    from tvm_mpq.emulator.profile import MODEL_ERROR, Profile
 
-__all__ = ["Board", "CpuFaultError", "RunResult"]
+__all__ = ["MODEL_ERROR", "Board", "CpuFaultError", "Profile", "RunResult"]
 
 _HOME = {
     "Board": "tvm_mpq.emulator.board",
     "RunResult": "tvm_mpq.emulator.board",
     "CpuFaultError": "tvm_mpq.emulator.faults",
+    "MODEL_ERROR": "tvm_mpq.emulator.profile",
+    "Profile": "tvm_mpq.emulator.profile",
 }
 
 

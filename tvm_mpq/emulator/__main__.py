@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from typing import Any
 
 import click
 
 from tvm_mpq.emulator.board import Board, RunResult
+from tvm_mpq.emulator.profile import MODEL_ERROR
 from tvm_mpq.errors import InvalidValueError, MpqError
 
 _ERROR_EXIT = 2
-MODEL_NOTE = "cycles are modelled: +-3 % on int8 networks, +-5 % on a layer"
 
 
 @click.group()
@@ -26,6 +27,7 @@ def main() -> None:
 @click.option("--target", default="stm32h743", show_default=True, help="Chip.")
 @click.option("--clock", type=int, help="Core clock in MHz (selects the memory stalls).")
 @click.option("--profile", is_flag=True, help="Add cycles and stalls per function.")
+@click.option("--annotate", help="Add the instructions of this function with their cycles.")
 @click.option("--uart-in", default="", help=r"Text sent to the firmware; \n, \r, \xNN are read.")
 @click.option("--from", "start", help="Count from where this text was printed.")
 @click.option("--until", help="Stop when this text was printed.")
@@ -37,10 +39,14 @@ def run(file: str, target: str, clock: int | None, profile: bool, **options: Any
     try:
         board = Board(file, target, base=_address(options["base"]), clock_mhz=clock)
         result = _run(board, options)
+        lines = board.annotate(options["annotate"]) if options["annotate"] else None
     except MpqError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(_ERROR_EXIT)
-    click.echo(json.dumps(_report(result, profile)))
+    report = _report(result, profile)
+    if lines is not None:
+        report["annotate"] = [asdict(line) for line in lines]
+    click.echo(json.dumps(report))
 
 
 def _run(board: Board, options: dict[str, Any]) -> RunResult:
@@ -84,7 +90,7 @@ def _report(result: RunResult, with_profile: bool) -> dict[str, Any]:
         "seconds": round(result.seconds, 3),
     }
     if result.cycles is not None:
-        report["note"] = MODEL_NOTE
+        report["note"] = MODEL_ERROR
     if with_profile and result.profile is not None:
         report["profile"] = result.profile.to_json()
     return report

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tvm_mpq.emulator.annotate import AnnotatedInstruction, annotate
 from tvm_mpq.emulator.bus import Bus
 from tvm_mpq.emulator.chips import chip_named
 from tvm_mpq.emulator.core import Core, Event
@@ -69,10 +71,17 @@ class Board:
     base: address a raw image is flashed to.
     clock_mhz: selects the memory stalls of the cycle model; None is the chip's default.
 
+    Attributes
+    ----------
+    on_uart_byte: called with every byte the firmware sends, while it runs; it may call
+        ``uart_send`` to answer and ``request_stop`` to return to the caller.
+
     Raises
     ------
     InvalidValueError: unknown target or clock, or a file that is no firmware.
     """
+
+    on_uart_byte: Callable[[int], None] | None = None
 
     def __init__(
         self,
@@ -148,6 +157,15 @@ class Board:
             profile=profile,
             seconds=time.monotonic() - started,
         )
+
+    def annotate(self, function: str) -> list[AnnotatedInstruction]:
+        """Every executed instruction of ``function`` with its cycles and the rule they are due to.
+
+        Covers all runs with ``cycles=True`` so far. Cache misses and mispredicts are not in it;
+        ``RunResult.profile`` has them per function.
+        """
+        address, size = self._symbol(function)
+        return annotate(self._counter.edges(), self._pricer, address, size)
 
     def uart_send(self, data: bytes) -> None:
         """Queues bytes for the firmware's receiver; it reads them in the next ``run``."""
@@ -232,6 +250,8 @@ class Board:
         self._state.data.enabled, self._state.code.enabled = int(data), int(code)
 
     def _byte_sent(self, byte: int) -> None:
+        if self.on_uart_byte is not None:
+            self.on_uart_byte(byte)
         until = self._until
         if until is not None and byte == until[-1] and self.console.sent.endswith(until):
             self.request_stop(UNTIL)

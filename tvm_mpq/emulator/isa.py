@@ -47,23 +47,28 @@ class FloatUse(Enum):
 
 
 class Latency(Enum):
-    """When a result can be read: (unit, cycles from issue to an EX1 consumer; EX2: one less)."""
+    """When a result can be read: (unit, cycles from issue to an EX1 consumer, rule)."""
 
-    EARLY = ("early ALU, shifter, rev", 1)  # rule 2
-    ADDRESS = ("address write-back", 1)  # rule 2
-    LATE = ("late ALU", 2)  # rule 1
-    FAST_LOAD = ("word load", 2)  # rule 3; one more for a multiplicand
-    SLOW_LOAD = ("byte or halfword load", 3)  # rule 3
-    MULTIPLY = ("multiply", 3)  # rule 4
-    SATURATE = ("saturation", 3)  # rule 6
-    FLOAT = ("floating point", 4)
-    FLOAT_LOAD = ("floating-point load", 2)
-    FLOAT_MAC = ("floating-point multiply-accumulate", 6)
+    EARLY = ("early ALU, shifter, rev", 1, "rule 2")
+    ADDRESS = ("address write-back", 1, "rule 2")
+    LATE = ("late ALU", 2, "rule 1")
+    FAST_LOAD = ("word load", 2, "rule 3")  # one more for a multiplicand
+    SLOW_LOAD = ("byte or halfword load", 3, "rule 3")
+    MULTIPLY = ("multiply", 3, "rule 4")
+    SATURATE = ("saturation", 3, "rule 6")
+    FLOAT = ("floating point", 4, "floating point")
+    FLOAT_LOAD = ("floating-point load", 2, "floating point")
+    FLOAT_MAC = ("floating-point multiply-accumulate", 6, "floating point")
 
     @property
     def cycles(self) -> int:
-        """Cycles from issue to a consumer that reads in EX1."""
+        """Cycles from issue to a consumer that reads in EX1; one less for EX2, and so on."""
         return self.value[1]
+
+    def waiting_for(self, register: str) -> str:
+        """Reason given for a consumer that had to wait."""
+        unit, _, rule = self.value
+        return f"{rule}: waits for {register} ({unit})"
 
 
 class Use(Enum):

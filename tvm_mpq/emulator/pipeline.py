@@ -95,7 +95,7 @@ class Pipeline:
             cycle = _available(known, operand)
             if cycle > earliest:
                 earliest = cycle
-                reason = f"waits for {operand.register} ({known[1].value[0]})"
+                reason = known[1].waiting_for(operand.register)
         return earliest, reason
 
     def _runs_early(self, instruction: Instruction, is_younger: bool) -> bool:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from tvm_mpq.emulator.counter import NO_EDGE, NO_LIMIT, Counter
 from tvm_mpq.emulator.decode import decode_block
 from tvm_mpq.emulator.isa import Instruction
-from tvm_mpq.emulator.pipeline import NARROW_STORE_CACHED, NARROW_STORE_TCM, Pipeline
+from tvm_mpq.emulator.pipeline import (
+    NARROW_STORE_CACHED,
+    NARROW_STORE_TCM,
+    Issue,
+    Pipeline,
+)
 
 # An edge is priced again when it has run so often, since its usual predecessors are known then.
 _REVIEWS = (8, 64, 512, 4096)
@@ -58,16 +64,30 @@ class EdgePricer:
             self._seen.add(index)
             self._incoming.setdefault(edge.to, []).append(index)
         edge.next_review = next((n for n in _REVIEWS if n > edge.count), NO_LIMIT)
-        narrow = NARROW_STORE_CACHED if edge.narrow_cached > edge.narrow_tcm else NARROW_STORE_TCM
+        steps = self._steps(edge, before if is_first else NO_EDGE)
+        return self._run(steps, _narrow_cost(edge))
+
+    def trace(self, index: int) -> list[tuple[Issue, int]]:
+        """The instructions of an edge's block with the milli-cycles each one adds."""
+        edge = self._counter.edge(index)
+        *before, (block, _) = self._steps(edge, NO_EDGE)
+        pipeline, costs = Pipeline(_narrow_cost(edge)), []
+        for earlier, taken in before:
+            pipeline.run(self.block(earlier), taken=taken)
+        pipeline.trace = []
+        for instruction in self.block(block):
+            total = pipeline.total
+            pipeline.issue(instruction)
+            costs.append(pipeline.total - total)
+        return list(zip(pipeline.trace, costs, strict=True))
+
+    def _steps(self, edge: Any, before: int) -> tuple[Step, ...]:
+        """What to replay for an edge; its own block comes last."""
         block: Block = (edge.to, edge.size)
-        if edge.from_ == edge.to:
-            length = max(1, edge.instructions)
-            rounds = min(_LOOP_MAX, max(_LOOP_MIN, _LOOP_INSTRUCTIONS // length))
-            steps = [(block, True)] * rounds
-        else:
-            steps = [*self._context(edge.from_, edge.to, before if is_first else NO_EDGE)]
-            steps.append((block, True))
-        return self._run(tuple(steps), narrow)
+        if edge.from_ != edge.to:
+            return (*self._context(edge.from_, edge.to, before), (block, True))
+        rounds = _LOOP_INSTRUCTIONS // max(1, edge.instructions)
+        return ((block, True),) * min(_LOOP_MAX, max(_LOOP_MIN, rounds))
 
     def _context(self, last: int, to: int, before: int) -> list[Step]:
         """The blocks that led to ``to``, oldest first; ``before`` is the edge just taken."""
@@ -98,3 +118,8 @@ class EdgePricer:
                 pipeline.run(self.block(block), taken=taken)
             self._prices[key] = pipeline.total - before
         return self._prices[key]
+
+
+def _narrow_cost(edge: Any) -> int:
+    """Rule 10: the price of a byte store depends on where the block's stores have gone so far."""
+    return NARROW_STORE_CACHED if edge.narrow_cached > edge.narrow_tcm else NARROW_STORE_TCM
