@@ -7,6 +7,7 @@ client that runs under another one names it in the environment variable TVM_MPQ_
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 MODEL_ARCHIVE = HERE / "model.tar"
+BOARDS = tuple(json.loads((HERE / "boards.json").read_text()))
 PLATFORM = "stm32h7"
 _LOG = logging.getLogger(__name__)
 _INTERPRETER = "TVM_MPQ_PYTHON"
@@ -43,7 +45,7 @@ OPTIONS = [
     ),
     server.ProjectOption(
         "board",
-        choices=("emulator", "nucleo_h743zi"),
+        choices=BOARDS,
         required=["generate_project", "flash", "open_transport"],
         type="str",
         help="where the firmware runs",

@@ -6,6 +6,7 @@ sources (other failures).
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import time
@@ -20,6 +21,7 @@ from tvm_mpq.errors import InvalidValueError, ToolError
 from tvm_mpq.micro import Firmware
 from tvm_mpq.micro import board as board_module
 from tvm_mpq.micro.board import find_port, flash, run_on_board
+from tvm_mpq.micro.project import template_folder
 
 list_ports = pytest.importorskip("serial.tools.list_ports", reason="needs pyserial")
 
@@ -159,6 +161,13 @@ def test_no_port_names_the_usb_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(list_ports, "comports", lambda: [])
     with pytest.raises(ToolError, match=r"no ST-LINK found \(USB 0483:374b, 0483:374e, 0483:374f"):
         find_port(wait=0)
+
+
+@pytest.mark.null
+def test_boards_file_has_the_same_usb_ids() -> None:
+    board = json.loads((template_folder() / "boards.json").read_text())["nucleo_h743zi"]
+    assert int(board["vid_hex"], 16) == board_module.ST_LINK_VENDOR
+    assert tuple(int(p, 16) for p in board["pid_hex"]) == board_module.ST_LINK_PRODUCTS
 
 
 def _board_reason() -> str | None:

@@ -178,6 +178,16 @@ def test_input_outside_the_arena_against_the_metadata(make_project: MakeProject)
 
 
 @pytest.mark.emu
+def test_cycles_count_past_the_wrap_of_the_counter(make_project: MakeProject) -> None:
+    """CYCCNT is put 25 million cycles before 2^32, and SysTick must see it pass."""
+    set_counter = "*(volatile uint32_t*)0xE0001004u = 0xFE800000u;"
+    wait = "for (volatile uint32_t i = 0; i < 6000000u; ++i) {}"
+    firmware = make_project(FakeLibrary(extra=set_counter + wait)).build()
+    _, cycles = run_on_emulator(firmware, random_inputs(1))
+    assert 1 << 32 < cycles[0] < (1 << 32) + (1 << 26)
+
+
+@pytest.mark.emu
 def test_480_mhz_runs_too(make_project: MakeProject, tmp_path: Path) -> None:
     project = make_project(FakeLibrary())
     fast = generate_project(
