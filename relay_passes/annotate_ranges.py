@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from relay_passes.graph import CallRewriter, shape_of, with_attrs
 from relay_passes.evaluate import evaluate_float
+from relay_passes.graph import CallRewriter, shape_of, with_attrs
 from tvm_mpq._tvm_compat import IRModule, call_attrs, mutator, relax, tvm
 from tvm_mpq.errors import CalibrationError
 from tvm_mpq.progress import track

@@ -148,7 +148,8 @@ class TensorSpec:
             raise InvalidValueError(f"TensorSpec.layout: {self.layout!r}; allowed are {LAYOUTS}")
         if self.layout in ("vec", "logits") and (self.height, self.width) != (1, 1):
             raise InvalidValueError(
-                f"TensorSpec: layout {self.layout} of a {self.height}x{self.width} map; expected 1x1"
+                f"TensorSpec: layout {self.layout} needs a 1x1 map, found"
+                f" {self.height}x{self.width}"
             )
         if self.layout != "logits":
             check_width("TensorSpec.bits", self.bits)
