@@ -110,14 +110,26 @@ def test_counts_loops_exactly(build):
     assert counted - Board(build(empty)).run(count_instructions=True).instructions == 2001
 
 
-def test_limits(build):
-    spin = 'int main(void) { for (;;) __asm volatile("nop"); }'
+@pytest.mark.parametrize("body", ["", "nop", "nop\\n nop"])
+def test_limits(build, body):
+    spin = f'int main(void) {{ for (;;) __asm volatile("{body}"); }}'
     limited = Board(build(spin)).run(max_instructions=10_000, count_instructions=True)
     assert limited.stopped_by == "instruction limit"
     assert 10_000 <= limited.instructions < 10_010
     timed = Board(build(spin)).run(timeout_seconds=0.2)
     assert timed.stopped_by == "time limit"
     assert 0.2 <= timed.seconds < 2
+
+
+def test_a_run_continues_after_its_time_is_up(build):
+    program = """volatile uint32_t sum; int main(void) {
+      for (uint32_t i = 0; i < 30000000; i++) sum += i; print("end"); return 0; }"""
+    board, parts = Board(build(program)), 0
+    while board.run(timeout_seconds=0.02).stopped_by == "time limit":
+        parts += 1
+    assert parts > 1
+    total = 30_000_000 * 29_999_999 // 2 % 2**32
+    assert board.read_symbol("sum") == total.to_bytes(4, "little")
 
 
 def test_symbols_are_inputs_and_outputs(build):

@@ -273,7 +273,7 @@ class Board:
             self._stopped_by = TIME_LIMIT
             return
         self._exceptions.take_due()
-        state.stop_requested, state.deadline = 0, self._next_look()
+        state.deadline = self._next_look()
         if self._stopped_by is not None:
             return
         event = self._core.run_stretch(left)

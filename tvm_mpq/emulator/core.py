@@ -39,7 +39,6 @@ _INVALID_ACCESS = {
     unicorn.UC_MEM_READ_PROT: "protected read",
     unicorn.UC_MEM_FETCH_PROT: "protected fetch",
 }
-_WAIT_INSTRUCTIONS = (b"\x30\xbf", b"\x20\xbf")  # WFI, WFE
 _NEVER_REACHED = 0xFFFFFFFE
 _EXCEPTION_RETURNS = 0xFFFFFFE0
 
@@ -99,11 +98,11 @@ class Core:
     def run_stretch(self, seconds: float) -> Event:
         """Executes until the next event; raises CpuFaultError."""
         state = self.counter.state
-        state.stopped = 0
+        self.counter.start(seconds)
         self._event = None
         try:
-            timeout = max(1, int(seconds * 1e6))
-            self.engine.emu_start(self.pc | 1, _NEVER_REACHED, timeout=timeout)
+            # unicorn's own timeout would stop inside an instruction, and repeat it later.
+            self.engine.emu_start(self.pc | 1, _NEVER_REACHED)
         except unicorn.UcError as error:
             if self._fault is None:
                 undefined = error.errno == unicorn.UC_ERR_INSN_INVALID
@@ -111,10 +110,9 @@ class Core:
         self._raise_fault()
         if self._event is not None:
             return self._event
-        if state.stopped:
-            return Event.STOPPED
-        is_waiting = bytes(self.engine.mem_read(self.pc - 2, 2)) in _WAIT_INSTRUCTIONS
-        return Event.WAITING if is_waiting else Event.TIMEOUT
+        if state.timed_out:
+            return Event.TIMEOUT
+        return Event.STOPPED if state.stopped else Event.WAITING
 
     def vector(self, number: int, table: int) -> int:
         """Handler of exception ``number`` in the vector table at ``table``."""

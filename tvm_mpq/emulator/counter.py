@@ -63,6 +63,9 @@ class Counter(Protocol):
     def attach(self, *, cycles: bool) -> None:
         """Installs the hooks; with ``cycles`` also the one on memory accesses."""
 
+    def start(self, seconds: float) -> None:
+        """Clears the stop flags; the next stretch stops after ``seconds`` on the host's clock."""
+
     def add_guards(self, guards: Iterable[Guard]) -> None:
         """Watches the instructions whose faults unicorn does not raise."""
 
@@ -147,6 +150,11 @@ class NativeCounter:
         else:
             return
         self._engine.ctl_flush_tb()
+
+    def start(self, seconds: float) -> None:
+        """See Counter."""
+        self.state.stop_requested = self.state.stopped = self.state.timed_out = 0
+        self.state.host_deadline = self._shim.host_time() + int(seconds * 1e9)
 
     def add_guards(self, guards: Iterable[Guard]) -> None:
         """See Counter."""

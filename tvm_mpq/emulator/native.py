@@ -64,6 +64,9 @@ class BoardStruct(Structure):
         ("cycles", c_uint64),
         ("stop_requested", c_uint64),
         ("stopped", c_uint64),
+        ("timed_out", c_uint64),
+        ("blocks", c_uint64),
+        ("host_deadline", c_int64),
         ("instructions", c_uint64),
         ("instruction_limit", c_uint64),
         ("time", c_int64),
@@ -119,6 +122,7 @@ def load_shim() -> ctypes.CDLL | None:
         return None
     shim = ctypes.CDLL(str(library))
     shim.board_new.restype = POINTER(BoardStruct)
+    shim.host_time.restype = c_int64
     shim.board_free.argtypes = [POINTER(BoardStruct)]
     return shim
 

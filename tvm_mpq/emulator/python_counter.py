@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -23,6 +24,8 @@ from tvm_mpq.emulator.counter import (
 from tvm_mpq.emulator.guards import Guard
 
 _LINE = 32
+# Blocks between two looks at the host's clock.
+_CLOCK_INTERVAL = 0x3FF
 
 
 @dataclass
@@ -75,7 +78,8 @@ class _State:
     """The fields of ``board_t`` that the board reads and writes."""
 
     def __init__(self) -> None:
-        self.counting = self.cycles = self.stop_requested = self.stopped = 0
+        self.counting = self.cycles = self.stop_requested = self.stopped = self.timed_out = 0
+        self.blocks, self.host_deadline = 0, 0.0
         self.instructions = self.instruction_limit = self.time = self.deadline = 0
         self.mispredict_cost = self.unaligned_cost = 0
         self.flash_data_cost = self.flash_code_cost = self.sram_cost = 0
@@ -113,6 +117,11 @@ class PythonCounter:
             return
         self._engine.ctl_flush_tb()
 
+    def start(self, seconds: float) -> None:
+        """See Counter."""
+        self.state.stop_requested = self.state.stopped = self.state.timed_out = 0
+        self.state.host_deadline = time.monotonic() + seconds
+
     def add_guards(self, guards: Iterable[Guard]) -> None:
         """See Counter."""
         for guard in guards:
@@ -134,8 +143,11 @@ class PythonCounter:
 
     def _on_block(self, engine: unicorn.Uc, address: int, size: int, _: Any) -> None:
         state = self.state
+        state.blocks += 1
+        if not state.blocks & _CLOCK_INTERVAL and time.monotonic() >= state.host_deadline:
+            state.timed_out = 1
         limit_reached = state.instructions >= state.instruction_limit
-        if state.stop_requested or limit_reached or state.time >= state.deadline:
+        if state.stop_requested or state.timed_out or limit_reached or state.time >= state.deadline:
             state.stopped = 1
             engine.emu_stop()
             return

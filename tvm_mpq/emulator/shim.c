@@ -4,9 +4,11 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define LINE 32u
 #define REGION_SHIFT 14
+#define CLOCK_INTERVAL 0xffffu /* blocks between two looks at the host's clock */
 #define MEMORY_READ 16 /* UC_MEM_READ */
 
 enum { REGION_NONE, REGION_TCM, REGION_SRAM, REGION_FLASH };
@@ -39,7 +41,9 @@ struct board {
   int (*read_memory)(void *, uint64_t, void *, uint64_t);
   int (*read_register)(void *, int, void *);
   int64_t (*price)(uint32_t edge, uint32_t before); /* static cost of an edge after `before` */
-  uint64_t counting, cycles, stop_requested, stopped;
+  uint64_t counting, cycles, stop_requested, stopped, timed_out;
+  uint64_t blocks;
+  int64_t host_deadline; /* ns, see host_time */
   uint64_t instructions, instruction_limit;
   int64_t time, deadline; /* 1/1000 cycle; one cycle per instruction when not modelled */
   int64_t mispredict_cost, unaligned_cost, flash_data_cost, flash_code_cost, sram_cost;
@@ -53,6 +57,12 @@ struct board {
   uint8_t *predictor; /* 2-bit counters by branch address */
   cache_t code, data;
 };
+
+int64_t host_time(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1000000000ll + now.tv_nsec;
+}
 
 static uint32_t hash(uint32_t from, uint32_t to) {
   uint32_t h = (from * 2654435761u) ^ (to * 2246822519u);
@@ -164,7 +174,8 @@ static void fetch(board_t *b, edge_t *e) {
 
 void on_block(void *engine, uint64_t address, uint32_t size, board_t *b) {
   (void)engine;
-  if (b->stop_requested || b->instructions >= b->instruction_limit || b->time >= b->deadline) {
+  if (!(++b->blocks & CLOCK_INTERVAL) && host_time() >= b->host_deadline) b->timed_out = 1;
+  if (b->stop_requested || b->timed_out || b->instructions >= b->instruction_limit || b->time >= b->deadline) {
     b->stopped = 1;
     b->stop(b->engine);
     return;
