@@ -65,6 +65,18 @@ def test_every_event_of_the_program_is_counted(build, monkeypatch):
     assert total["sram_data"] > 500
 
 
+def test_a_word_across_two_lines_misses_both(build):
+    program = """
+    __attribute__((section(".axi"), aligned(32))) uint8_t lines[64 * 50];
+    int main(void) { for (int i = 0; i < 50; i++)
+      __asm volatile("ldr r0,[%0,#30]" :: "r"(lines + 64 * i) : "r0"); return 0; }"""
+    machine = Board(build(program, "-DCACHES"))
+    machine.run(cycles=True)
+    edges = machine._counter.edges()
+    assert sum(edge.sram_data for edge in edges) == 100
+    assert sum(edge.unaligned for edge in edges) == 50
+
+
 def test_guards_work_without_a_compiler(build, monkeypatch):
     monkeypatch.setattr(core, "new_counter", PythonCounter)
     program = "int f(int n) { volatile int x = n; return n ? f(n - 1) + x : 0; }"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 
 import pytest
@@ -182,6 +183,16 @@ def test_profile_adds_up(build):
     assert profile.functions[0].name == "dear"
     measured = int.from_bytes(board.read_symbol("sink"), "little")
     assert measured == pytest.approx(profile.function("dear").cycles, abs=40)
+
+
+def test_functions_of_a_raw_image_are_found_by_their_calls(build, tmp_path):
+    elf, raw = build(TWO, "-DCACHES"), tmp_path / "two.bin"
+    subprocess.run(["arm-none-eabi-objcopy", "-O", "binary", str(elf), str(raw)], check=True)
+    named, bare = Board(elf), Board(raw)
+    by_name, by_address = named.run(cycles=True).profile, bare.run(cycles=True).profile
+    for name in ("cheap", "dear"):
+        found = by_address.function(f"0x{named.symbols[name]:08x}")
+        assert found == by_name.function(name)
 
 
 def test_annotation_adds_up_and_names_rules(build):

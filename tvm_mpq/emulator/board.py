@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tvm_mpq.emulator.annotate import AnnotatedInstruction, annotate
 from tvm_mpq.emulator.bus import Bus
+from tvm_mpq.emulator.callees import CallTargets
 from tvm_mpq.emulator.chips import chip_named
 from tvm_mpq.emulator.core import Core, Event
 from tvm_mpq.emulator.core_registers import VTOR, CoreRegisters
@@ -263,8 +264,9 @@ class Board:
         state.instruction_limit = NO_LIMIT if limit is None else state.instructions + limit
 
     def _profile(self, before: list[EdgeCounts]) -> Profile:
-        ran = difference(self._counter.edges(), before)
-        return build_profile(ran, self._state, self.image)
+        edges = self._counter.edges()
+        functions = self.image if self.image.symbols else CallTargets(edges, self._pricer.block)
+        return build_profile(difference(edges, before), self._state, functions.function_at)
 
     def _stretch(self, deadline: float) -> None:
         """Runs up to the next event that needs Python, and handles it."""

@@ -12,7 +12,7 @@ from ctypes import POINTER, Structure, c_int32, c_int64, c_uint32, c_uint64, c_v
 from functools import cache
 from pathlib import Path
 
-PriceCallback = ctypes.CFUNCTYPE(c_int64, c_uint32, c_uint32)
+PriceCallback = ctypes.CFUNCTYPE(c_int64, c_uint32)
 
 
 class EdgeStruct(Structure):

@@ -11,7 +11,7 @@ import unicorn
 
 from tvm_mpq.emulator.chips import Chip, LineStalls
 from tvm_mpq.emulator.counter import (
-    NO_EDGE,
+    NO_LINE,
     REGION_FLASH,
     REGION_SHIFT,
     REGION_TCM,
@@ -85,7 +85,7 @@ class _State:
         self.flash_data_cost = self.flash_code_cost = self.sram_cost = 0
         self.stack_limit = self.faulty_guard = self.fault_address = 0
         self.previous = self.current_edge = self.edge_count = 0
-        self.last_line = NO_EDGE
+        self.last_line = NO_LINE
         self.regions: dict[int, int] = {}
         self.code, self.data = _Cache(), _Cache()
 
@@ -97,7 +97,7 @@ class PythonCounter:
         self._engine = engine
         self.state = _State()
         configure(self.state, chip, stalls)
-        self._price: Price = lambda edge, before: 0
+        self._price: Price = lambda edge: 0
         self._edges: list[_Edge] = []
         self._index: dict[tuple[int, int, int], int] = {}
         self._predictor = bytearray(b"\x01") * 65536
@@ -156,7 +156,6 @@ class PythonCounter:
         previous = state.previous
         index = self._find_edge(previous, address, size)
         edge = self._edges[index]
-        before = state.current_edge if previous else NO_EDGE
         last = self._edges[state.current_edge]
         state.current_edge, state.previous = index, address
         edge.count += 1
@@ -165,7 +164,7 @@ class PythonCounter:
             state.time += TIME_UNIT * edge.instructions
             return
         if edge.count >= edge.next_review:
-            edge.cost = self._price(index, before)
+            edge.cost = self._price(index)
         state.time += edge.cost
         edge.spent += edge.cost
         if previous:

@@ -40,7 +40,7 @@ struct board {
   int (*stop)(void *);
   int (*read_memory)(void *, uint64_t, void *, uint64_t);
   int (*read_register)(void *, int, void *);
-  int64_t (*price)(uint32_t edge, uint32_t before); /* static cost of an edge after `before` */
+  int64_t (*price)(uint32_t edge); /* static cost of one execution of an edge */
   uint64_t counting, cycles, stop_requested, stopped, timed_out;
   uint64_t blocks;
   int64_t host_deadline; /* ns, see host_time */
@@ -188,7 +188,6 @@ void on_block(void *engine, uint64_t address, uint32_t size, board_t *b) {
   if (!(b->edge_count && last->from == b->previous && last->to == to && last->size == size))
     index = find_edge(b, b->previous, to, size);
   edge_t *e = b->edges + index;
-  uint32_t before = b->previous ? b->current_edge : UINT32_MAX;
   b->current_edge = index;
   e->count++;
   b->instructions += e->instructions;
@@ -197,7 +196,7 @@ void on_block(void *engine, uint64_t address, uint32_t size, board_t *b) {
     b->time += 1000 * (int64_t)e->instructions;
     return;
   }
-  if (e->count >= e->next_review) e->cost = b->price(index, before);
+  if (e->count >= e->next_review) e->cost = b->price(index);
   b->time += e->cost;
   e->spent += e->cost;
   if (b->previous) predict(b, e, end);
