@@ -9,8 +9,6 @@ from typing import Any
 from tvm_mpq.emulator.counter import TIME_UNIT, EdgeCounts
 from tvm_mpq.emulator.image import Symbol
 
-# To be printed beside every modelled figure.
-MODEL_ERROR = "modelled, +-3 % on int8 networks, +-5 % on a layer"
 CAUSES = ("pipeline", "mispredict", "flash", "axi", "unaligned")
 # A perfect dual-issue pipeline takes half a cycle per instruction.
 _IDEAL_COST = TIME_UNIT // 2
