@@ -178,6 +178,25 @@ def test_input_outside_the_arena_against_the_metadata(make_project: MakeProject)
 
 
 @pytest.mark.emu
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ('__asm volatile("sub sp, sp, #16384\\n push {r0-r7}" ::: "memory");', "stack overflow"),
+        ("*(volatile int*)0x70000000 = 1;", "0x70000000"),
+        ("*(volatile int*)0x08000000 = 1;", "write to flash"),
+    ],
+)
+def test_faults_on_the_emulator_name_function_and_address(
+    make_project: MakeProject, extra: str, message: str
+) -> None:
+    firmware = make_project(FakeLibrary(extra=extra)).build()
+    with pytest.raises(BoardFaultError, match=message) as error:
+        run_on_emulator(firmware, random_inputs(1))
+    assert "tvmgen_default_run" in str(error.value)
+    assert "default_lib0.c" in str(error.value)
+
+
+@pytest.mark.emu
 def test_cycles_count_past_the_wrap_of_the_counter(make_project: MakeProject) -> None:
     """CYCCNT is put 25 million cycles before 2^32, and SysTick must see it pass."""
     set_counter = "*(volatile uint32_t*)0xE0001004u = 0xFE800000u;"

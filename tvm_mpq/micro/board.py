@@ -180,11 +180,11 @@ def _st_link_ports() -> list[SerialPort]:
 
 def _complaint(tool: str, result: ToolResult) -> str | None:
     """What went wrong, in our words; None when the tool succeeded."""
+    if result.status == 0:
+        return None
     text = f"{result.stdout}\n{result.stderr}"
     for words, meaning in _COMPLAINTS:
         if words in text.lower():
             return meaning
-    if result.status == 0:
-        return None
     tail = "\n".join(f"  {line}" for line in text.strip().splitlines()[-4:])
     return f"{tool} failed with status {result.status}:\n{tail}"
