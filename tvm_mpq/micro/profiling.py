@@ -1,0 +1,126 @@
+"""Cycles per layer of a network on the emulated board.
+
+The program stops at the entry of every kernel; what ran since the stop before belongs to the layer
+before. The first block of a kernel (a few cycles) counts for its predecessor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.micro.firmware import Firmware
+from tvm_mpq.micro.run import run_session
+from tvm_mpq.micro.transports import EmulatorTransport
+
+# To be printed beside every modelled figure; the emulator's own statement.
+SOURCE = "emulator"
+_RUN_STARTS, _RUN_ENDS = "board_cycles_start", "board_cycles_stop"
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One layer. ``stalls``: modelled cycles lost, by cause; ``bytes`` of weights and output."""
+
+    name: str
+    kind: str
+    macs: int
+    cycles: int
+    instructions: int
+    stalls: dict[str, int]
+    bytes: int
+
+    @property
+    def cycles_per_mac(self) -> float | None:
+        """None for a layer without weights."""
+        return self.cycles / self.macs if self.macs else None
+
+
+@dataclass(frozen=True)
+class NetworkProfile:
+    """Modelled cycles of one inference; ``layers`` sum to ``cycles`` but for the entry's own."""
+
+    source: str
+    clock_mhz: int
+    model_error: str
+    layers: tuple[LayerCost, ...]
+    cycles: int
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one inference."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def milliseconds(self) -> float:
+        """Time of one inference at ``clock_mhz``."""
+        return self.cycles / self.clock_mhz / 1000
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; cycles, counts and bytes."""
+        return asdict(self) | {"macs": self.macs, "milliseconds": self.milliseconds}
+
+
+def profile_on_emulator(
+    firmware: Firmware,
+    layers: Sequence[dict[str, Any]],
+    image: np.ndarray,
+    on_layer: Callable[[int, Any], None] | None = None,
+    timeout: float = 600.0,
+) -> NetworkProfile:
+    """Profile one inference.
+
+    Parameters
+    ----------
+    layers: the ``layers`` of the library's description, in program order, with their ``symbol``.
+    image: uint8, the bytes of one input.
+    on_layer: called as (index, board) when layer ``index`` has finished and its output is in place.
+    """
+    segments: list[Any] = []
+
+    def on_break(board: Any, result: Any) -> None:
+        segments.append(result)
+        finished = len(segments) - 3  # start of the run and entry of the first kernel come first
+        if on_layer is not None and 0 <= finished < len(layers):
+            on_layer(finished, board)
+
+    transport = EmulatorTransport(
+        Path(firmware.elf), run_timeout=timeout, on_break=on_break, cycles=True
+    )
+    symbols = {layer["symbol"] for layer in layers}
+    transport.board.break_at([_RUN_STARTS, _RUN_ENDS, *symbols])
+    inputs = image.reshape(1, -1)
+    run_session(transport, firmware.output, inputs, run_timeout=timeout, elf=firmware.elf)
+    if len(segments) != len(layers) + 2:
+        raise InvalidValueError(
+            f"{firmware.elf}: {len(segments) - 2} kernels ran, its description has {len(layers)};"
+            " compile it again"
+        )
+    costs = [_cost(layer, part) for layer, part in zip(layers, segments[2:], strict=True)]
+    clock = firmware.target.clock_mhz
+    cycles = sum(segment.cycles for segment in segments[1:])
+    return NetworkProfile(SOURCE, clock, _model_error(), tuple(costs), cycles)
+
+
+def _cost(layer: dict[str, Any], segment: Any) -> LayerCost:
+    size = layer["weight_bytes"] + layer["side_bytes"] + layer["output_bytes"]
+    return LayerCost(
+        layer["name"],
+        layer["kernel"],
+        layer["macs"],
+        segment.cycles,
+        segment.instructions,
+        dict(segment.stalls),
+        size,
+    )
+
+
+def _model_error() -> str:
+    from tvm_mpq.emulator.profile import MODEL_ERROR
+
+    return MODEL_ERROR
