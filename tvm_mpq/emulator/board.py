@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,7 @@ WAITING_FOR_INTERRUPT = "waiting for interrupt"
 INSTRUCTION_LIMIT = "instruction limit"
 TIME_LIMIT = "time limit"
 RESET_REQUESTED = "reset requested"
+BREAKPOINT = "breakpoint"
 
 # A masked interrupt is looked at again after so many cycles.
 _RETRY_CYCLES = 200
@@ -44,10 +45,11 @@ class RunResult:
     Attributes
     ----------
     stopped_by: "end of program", "until", "waiting for input", "waiting for interrupt",
-        "instruction limit", "time limit" or "reset requested".
+        "instruction limit", "time limit", "reset requested" or "breakpoint".
     uart: bytes the firmware sent during this call.
     instructions: executed in this call; None unless counted.
     cycles: modelled cycles of this call (an error of +-3 % on int8 networks); None unless modelled.
+        Time asleep in WFI is part of it, but of no function in the profile.
     stalls: modelled cycles lost, by cause; None unless modelled.
     profile: cycles and stalls per function; None unless modelled.
     seconds: wall-clock time on the host.
@@ -172,6 +174,16 @@ class Board:
         """Queues bytes for the firmware's receiver; it reads them in the next ``run``."""
         if data:
             self.console.feed(data)
+
+    def break_at(self, functions: Iterable[str]) -> None:
+        """Makes every later ``run`` stop with "breakpoint" when one of ``functions`` is entered.
+
+        The function's first block has run by then, so that the program goes on with the next call
+        of ``run``.
+        """
+        for name in functions:
+            address, _ = self._symbol(name)
+            self._core.on_block(address, lambda: self.request_stop(BREAKPOINT))
 
     def request_stop(self, reason: str) -> None:
         """Stops before the next block; ``run`` then returns ``stopped_by=reason``."""
