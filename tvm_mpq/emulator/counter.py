@@ -128,6 +128,7 @@ class NativeCounter:
             ("read_register", uclib.uc_reg_read),
         ):
             setattr(self.state, field, ctypes.cast(function, ctypes.c_void_p).value)
+        self.state.control_register = arm_const.UC_ARM_REG_CONTROL
         configure(self.state, chip, stalls)
         self.set_price(lambda edge: 0)
         self._guards: ctypes.Array[GuardStruct] | None = None

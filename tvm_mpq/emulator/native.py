@@ -79,6 +79,7 @@ class BoardStruct(Structure):
         ("stack_limit", c_uint64),
         ("faulty_guard", c_uint64),
         ("fault_address", c_uint64),
+        ("control_register", c_uint64),
         ("previous", c_uint32),
         ("previous_edge", c_uint32),
         ("current_edge", c_uint32),

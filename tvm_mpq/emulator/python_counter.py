@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import unicorn
+from unicorn import arm_const
 
 from tvm_mpq.emulator.chips import Chip, LineStalls
 from tvm_mpq.emulator.counter import (
@@ -24,6 +25,7 @@ from tvm_mpq.emulator.counter import (
 from tvm_mpq.emulator.guards import Guard
 
 _LINE = 32
+_PROCESS_STACK = 2  # CONTROL.SPSEL
 # Blocks between two looks at the host's clock.
 _CLOCK_INTERVAL = 0x3FF
 
@@ -255,6 +257,9 @@ class PythonCounter:
             value -= engine.reg_read(register_id(guard.subtracted))
         value &= 0xFFFFFFFF
         if value >= self.state.stack_limit if guard.is_stack else not value & 3:
+            return
+        # The limit is that of the main stack; a task on its process stack has another one.
+        if guard.is_stack and engine.reg_read(arm_const.UC_ARM_REG_CONTROL) & _PROCESS_STACK:
             return
         self.state.faulty_guard, self.state.fault_address = guard.address, value
         engine.emu_stop()

@@ -9,6 +9,7 @@
 #define LINE 32u
 #define REGION_SHIFT 14
 #define CLOCK_INTERVAL 0xffffu /* blocks between two looks at the host's clock */
+#define PROCESS_STACK 2u /* CONTROL.SPSEL */
 #define MEMORY_READ 16 /* UC_MEM_READ */
 
 enum { REGION_NONE, REGION_TCM, REGION_SRAM, REGION_FLASH };
@@ -47,7 +48,7 @@ struct board {
   uint64_t instructions, instruction_limit;
   int64_t time, deadline; /* 1/1000 cycle; one cycle per instruction when not modelled */
   int64_t mispredict_cost, unaligned_cost, flash_data_cost, flash_code_cost, sram_cost;
-  uint64_t stack_limit, faulty_guard, fault_address;
+  uint64_t stack_limit, faulty_guard, fault_address, control_register;
   uint32_t previous, previous_edge, current_edge, last_line;
   edge_t *edges;
   uint64_t edge_count, edge_capacity;
@@ -228,12 +229,15 @@ void on_memory(void *engine, int type, uint64_t address, int size, int64_t value
 
 void on_guard(void *engine, uint64_t address, uint32_t size, guard_t *g) {
   (void)engine, (void)address, (void)size;
-  uint32_t value = 0, subtracted = 0;
+  uint32_t value = 0, subtracted = 0, control = 0;
   board_t *b = g->board;
   b->read_register(b->engine, g->register_id, &value);
   if (g->subtracted_id) b->read_register(b->engine, g->subtracted_id, &subtracted);
   value += (uint32_t)g->offset - subtracted;
   if (g->is_stack ? value >= b->stack_limit : !(value & 3)) return;
+  /* The limit is that of the main stack; a task on its process stack has another one. */
+  if (g->is_stack) b->read_register(b->engine, (int)b->control_register, &control);
+  if (control & PROCESS_STACK) return;
   b->faulty_guard = g->address;
   b->fault_address = value;
   b->stop(b->engine);
