@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from relay_passes.graph import CallRewriter, name_of, op_name, shape_of, unsupported
+from relay_passes.graph import CallRewriter, bindings, name_of, op_name, shape_of, unsupported
 from tvm_mpq._tvm_compat import IRModule, constant_array, is_constant, mutator, relax, tvm
 from tvm_mpq.errors import InvalidValueError
+
+_KEEPS_ARGMAX = ("relax.nn.softmax", "relax.nn.log_softmax")
 
 
 @tvm.transform.module_pass(opt_level=0, name="Canonicalize")
@@ -39,6 +41,15 @@ class Canonicalize:
 
 @mutator
 class _Canonicalizer(CallRewriter):
+    def __init__(self, mod: IRModule) -> None:
+        super().__init__(mod)
+        self._last = _last_call(mod)
+
+    def visit_call_(self, call: relax.Call) -> Any:
+        if op_name(call) in _KEEPS_ARGMAX and call.same_as(self._last):
+            return self.visit_expr(call.args[0])
+        return super().visit_call_(call)
+
     def rewrite(self, call: relax.Call) -> Any:
         handler = getattr(self, "_" + op_name(call).removeprefix("relax.").replace(".", "_"), None)
         _check_constants(call)
@@ -112,12 +123,6 @@ class _Canonicalizer(CallRewriter):
     def _nn_dropout(self, call: relax.Call) -> Any:
         return relax.Tuple([call.args[0], call.args[0]])
 
-    def _nn_softmax(self, call: relax.Call) -> Any:
-        return call.args[0]
-
-    def _nn_log_softmax(self, call: relax.Call) -> Any:
-        return call.args[0]
-
     def _nn_adaptive_avg_pool2d(self, call: relax.Call) -> Any:
         size = [int(v) for v in call.attrs.output_size or (1, 1)]
         if size != [1, 1]:
@@ -190,11 +195,20 @@ def _check_constants(call: relax.Call) -> None:
                 )
 
 
+def _last_call(mod: IRModule) -> Any:
+    """The value that ``main`` returns, seen through aliases and a 1-tuple."""
+    values = dict(bindings(mod))
+    result = mod["main"].body.body
+    while isinstance(result, relax.Var) and result in values:
+        result = values[result]
+        if isinstance(result, relax.Tuple) and len(result.fields) == 1:
+            result = result.fields[0]
+    return result
+
+
 def _unwrap_result(mod: IRModule) -> IRModule:
-    function = mod["main"]
-    result = function.body.body
-    values = {b.var: b.value for block in function.body.blocks for b in block.bindings}
-    value = values.get(result, result)
+    result = mod["main"].body.body
+    value = dict(bindings(mod)).get(result, result)
     if not isinstance(value, relax.Tuple):
         return mod
     if len(value.fields) != 1:

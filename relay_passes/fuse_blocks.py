@@ -9,6 +9,7 @@ per-channel float64 constants, because ICN absorbs them exactly (see quant/icn.p
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,7 @@ class _Fuser(Rebuilder):
 
     def _nn_max_pool2d(self, _var: relax.Var, call: relax.Call) -> Any:
         attrs = {
-            "kernel": [int(v) for v in call.attrs.pool_size],
+            "window": [int(v) for v in call.attrs.pool_size],
             "strides": [int(v) for v in call.attrs.strides],
             "padding": [int(v) for v in call.attrs.padding],
         }
@@ -154,9 +155,11 @@ class _Fuser(Rebuilder):
 
     def _reshape(self, var: relax.Var, call: relax.Call) -> Any:
         source = self.new[call.args[0]]
-        if shape_of(var)[0] != 1 or len(shape_of(var)) not in (2, 4):
+        if shape_of(var) not in ((1, prod(shape_of(source))), shape_of(source)):
             raise unsupported(
-                f"{name_of(var)} = reshape", f"to {shape_of(var)}", "Only flatten is supported"
+                f"{name_of(var)} = reshape",
+                f"{shape_of(source)} to {shape_of(var)}",
+                "Only flatten is supported",
             )
         return source
 

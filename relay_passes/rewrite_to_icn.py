@@ -197,7 +197,7 @@ class _Rewriter(Rebuilder):
         return [], attrs, quant
 
     def _max_pool2d(self, node: Node, sources: list[Quantization]) -> Any:
-        return [], {key: node.attrs[key] for key in ("kernel", "strides", "padding")}, sources[0]
+        return [], {key: node.attrs[key] for key in ("window", "strides", "padding")}, sources[0]
 
     def _global_avg_pool(self, node: Node, sources: list[Quantization]) -> Any:
         (x,) = sources

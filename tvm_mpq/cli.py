@@ -108,7 +108,7 @@ def run(out: Path, images: tuple[Path, ...], on: str, top: int, as_json: bool) -
     batch = np.stack([load_image(path, (height, width, channels), resize) for path in images])
     logits = deployment.run(batch, on=on)
     scale = deployment.description["logits_scale"]
-    results = []
+    results: list[dict[str, Any]] = []
     for path, row in zip(images, logits, strict=True):
         best = np.argsort(-row, kind="stable")[:top]
         ranked = [{"class": int(c), "logit": float(row[c] * scale)} for c in best]

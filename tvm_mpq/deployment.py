@@ -18,7 +18,9 @@ from tvm_mpq.target import Target
 
 if TYPE_CHECKING:
     from tvm_mpq.codegen.host import HostLibrary
+    from tvm_mpq.memory.arena import ArenaPlan
     from tvm_mpq.micro import Firmware
+    from tvm_mpq.micro.profiling import NetworkProfile
     from tvm_mpq.pipeline import IntegerModel
     from tvm_mpq.report.tables import Report
 
@@ -33,7 +35,8 @@ class Deployment:
     Attributes
     ----------
     folder: ``model/`` (Model Library Format) or ``project/`` (which holds ``model/`` as well).
-    integer: the integer module and program; None when loaded from a folder.
+    integer, arena: the integer module and program, and where its tensors lie; None when loaded
+        from a folder.
     """
 
     def __init__(
@@ -41,11 +44,13 @@ class Deployment:
         folder: Path,
         target: Target,
         integer: IntegerModel | None = None,
+        arena: ArenaPlan | None = None,
         owner: tempfile.TemporaryDirectory[str] | None = None,
     ) -> None:
         self.folder = folder
         self.target = target
         self.integer = integer
+        self.arena = arena
         self._owner = owner  # a temporary folder lives as long as its deployment
 
     @staticmethod
@@ -92,7 +97,8 @@ class Deployment:
         return Project.open(self.folder / PROJECT).firmware()
 
     @cached_property
-    def _host(self) -> HostLibrary:
+    def host_library(self) -> HostLibrary:
+        """The C sources built for this machine."""
         from tvm_mpq.codegen.host import HostLibrary
 
         code = self.model_folder / "codegen" / "host"
@@ -116,7 +122,7 @@ class Deployment:
             )
         batch = images.reshape(-1, *shape)
         if on == "host":
-            logits = np.stack([self._host.run(image) for image in batch])
+            logits = np.stack([self.host_library.run(image) for image in batch])
         elif on == "emulator":
             from tvm_mpq.micro import run_on_emulator
 
@@ -124,6 +130,22 @@ class Deployment:
         else:
             raise InvalidValueError(f"run on {on!r}: allowed are 'host' and 'emulator'")
         return logits if images.ndim == 4 else logits[0]
+
+    def profile(
+        self, image: npt.NDArray[np.uint8] | None = None, on: str = "emulator"
+    ) -> NetworkProfile:
+        """Modelled cycles, instructions and stalls per layer of one inference.
+
+        ``image``: uint8 [H, W, C]; kernels take the same time for every image, so it may be left
+        out. Raises InvalidValueError for any place but "emulator".
+        """
+        from tvm_mpq.micro.profiling import profile_on_emulator
+
+        if on != "emulator":
+            raise InvalidValueError(f"profile on {on!r}: allowed is 'emulator'")
+        shape = tuple(self.description["input_shape"])
+        chosen = np.zeros(shape, np.uint8) if image is None else np.asarray(image)
+        return profile_on_emulator(self.firmware, self.description["layers"], chosen)
 
     def report(self) -> Report:
         """Bits, bytes and MACs per layer, totals, and the sections of the ELF; prints as tables."""
@@ -133,7 +155,7 @@ class Deployment:
 
     def export_library(self, path: Path | str) -> Path:
         """Write the Model Library Format as a tar (``.tar``) or as a folder."""
-        from tvm_mpq.micro.library import pack_library
+        from tvm_mpq.codegen.archive import pack_library
 
         path = Path(path)
         if path.exists():
@@ -157,4 +179,4 @@ class Deployment:
             work.rename(folder)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-        return Deployment(folder, self.target, self.integer)
+        return Deployment(folder, self.target, self.integer, self.arena)

@@ -2,7 +2,7 @@
 
 ``generate_project(library, folder, target)`` -> ``Project``; ``.build()`` -> ``Firmware``;
 ``run_on_emulator(firmware, inputs)`` -> outputs and cycles. Files, in that order: library
-(Model Library Format), project (template + library), toolchain (external programs), firmware
+(Model Library Format), project (template + library), firmware
 (bytes by section and tensor), frames and session (serial protocol), transports, run, board (the
 real Nucleo: flash, port).
 """

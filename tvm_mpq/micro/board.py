@@ -16,8 +16,8 @@ import numpy as np
 from tvm_mpq.errors import InvalidValueError, ToolError
 from tvm_mpq.micro.firmware import Firmware
 from tvm_mpq.micro.run import run_session
-from tvm_mpq.micro.toolchain import ToolResult, require_tool, run_tool
 from tvm_mpq.micro.transports import SerialTransport
+from tvm_mpq.toolchain import ToolResult, require_tool, run_tool
 
 # ST-LINK/V2-1 and V3 of Nucleo boards: the programs that carry a virtual COM port.
 ST_LINK_VENDOR = 0x0483

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from tvm_mpq.emulator import MODEL_ERROR
 from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.micro.firmware import Firmware
 from tvm_mpq.micro.run import run_session
 from tvm_mpq.micro.transports import EmulatorTransport
 
-# To be printed beside every modelled figure; the emulator's own statement.
 SOURCE = "emulator"
 _RUN_STARTS, _RUN_ENDS = "board_cycles_start", "board_cycles_stop"
 
@@ -104,7 +104,7 @@ def profile_on_emulator(
     costs = [_cost(layer, part) for layer, part in zip(layers, segments[2:], strict=True)]
     clock = firmware.target.clock_mhz
     cycles = sum(segment.cycles for segment in segments[1:])
-    return NetworkProfile(SOURCE, clock, _model_error(), tuple(costs), cycles)
+    return NetworkProfile(SOURCE, clock, MODEL_ERROR, tuple(costs), cycles)
 
 
 def _cost(layer: dict[str, Any], segment: Any) -> LayerCost:
@@ -118,9 +118,3 @@ def _cost(layer: dict[str, Any], segment: Any) -> LayerCost:
         dict(segment.stalls),
         size,
     )
-
-
-def _model_error() -> str:
-    from tvm_mpq.emulator.profile import MODEL_ERROR
-
-    return MODEL_ERROR

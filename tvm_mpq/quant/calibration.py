@@ -54,8 +54,9 @@ class RunningHistogram:
             return (0.0, 1.0)
         if method == "max":
             return (self.low, self.high)
-        centres = (np.arange(_BINS) + 0.5) * (2 * self._limit / _BINS) - self._limit
-        errors = [self._error(centres, f, bits) for f in _CANDIDATES]
+        centres = np.arange(_BINS, dtype=np.float64) + 0.5
+        centres = centres * (2 * self._limit / _BINS) - self._limit
+        errors = [self._error(centres, float(f), bits) for f in _CANDIDATES]
         best = float(_CANDIDATES[int(np.argmin(errors))])
         return (self.low * best, self.high * best)
 
