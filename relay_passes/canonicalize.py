@@ -164,6 +164,13 @@ class _Canonicalizer(CallRewriter):
 
 
 def check_parameters(mod: IRModule) -> None:
+    """Raise InvalidValueError unless ``main`` has one input [1, C, H, W] of fixed shape."""
+    if len(mod["main"].params) != 1:
+        names = ", ".join(name_of(p) for p in mod["main"].params)
+        raise InvalidValueError(
+            f"main has {len(mod['main'].params)} inputs ({names}); expected one image, with the"
+            " weights bound as constants (relax.transform.BindParams)"
+        )
     for parameter in mod["main"].params:
         extents = list(parameter.ty.shape or [])
         if not extents or not all(hasattr(extent, "value") for extent in extents):
@@ -176,12 +183,6 @@ def check_parameters(mod: IRModule) -> None:
                 f"input {name_of(parameter)}: shape {[int(v) for v in extents]}; expected"
                 " [1, channels, height, width]: a microcontroller sees one image at a time"
             )
-    if len(mod["main"].params) != 1:
-        names = ", ".join(name_of(p) for p in mod["main"].params)
-        raise InvalidValueError(
-            f"main has {len(mod['main'].params)} inputs ({names}); expected one image, with the"
-            " weights bound as constants (relax.transform.BindParams)"
-        )
 
 
 def _check_constants(call: relax.Call) -> None:
@@ -215,13 +216,18 @@ def _unwrap_result(mod: IRModule) -> IRModule:
         raise unsupported(
             "main", f"{len(value.fields)} outputs", "Only a single output is supported"
         )
-    return _Unwrapper(mod).transform()
+    return _Unwrapper(mod, value).transform()
 
 
 @mutator
 class _Unwrapper(CallRewriter):
     """Drops the 1-tuple that torch.export wraps around a single result."""
 
+    def __init__(self, mod: IRModule, result: relax.Tuple) -> None:
+        super().__init__(mod)
+        self._result = result
+
     def visit_tuple_(self, value: relax.Tuple) -> Any:
+        is_result = value.same_as(self._result)
         value = self.visit_expr_post_order(value)
-        return value.fields[0] if len(value.fields) == 1 else value
+        return value.fields[0] if is_result else value

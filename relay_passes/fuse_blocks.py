@@ -177,7 +177,7 @@ class _Fuser(Rebuilder):
     def _open(self, op: str, x: Any, weights: Any, attrs: dict[str, Any]) -> Any:
         channels = weights.shape[0]
         operands = [x, relax.const(np.ascontiguousarray(weights))]
-        operands += [relax.const(np.ones(channels)), relax.const(np.zeros(channels))]
+        operands += [_float64(np.ones(channels)), _float64(np.zeros(channels))]
         return self._emit(op, operands, attrs | {"activation": "none", "clip_max": 0.0})
 
     def _emit(self, op: str, operands: list[Any], attrs: dict[str, Any]) -> Any:
@@ -223,7 +223,7 @@ class _Fuser(Rebuilder):
         return np.broadcast_to(values, (channels,))
 
     def _replace(self, block: relax.Call, g: Any, h: Any) -> Any:
-        operands = [*block.args[:2], relax.const(g), relax.const(np.ascontiguousarray(h))]
+        operands = [*block.args[:2], _float64(g), _float64(h)]
         return self.builder.emit(make_call(str(block.op.name), operands, call_attrs(block)))
 
     def _activate(self, var: relax.Var, call: relax.Call, kind: str, high: float) -> Any:
@@ -243,3 +243,8 @@ class _Fuser(Rebuilder):
         if attrs["activation"] == "clip":
             return kind == "relu" or attrs["clip_max"] <= high
         return attrs["activation"] == "relu" and kind == "relu"
+
+
+def _float64(values: Any) -> relax.Constant:
+    # Without a dtype, relax.const makes float32 of a float64 array.
+    return relax.const(np.ascontiguousarray(values), "float64")
