@@ -208,19 +208,7 @@ _CONDITIONAL_LOAD = """
 
 
 @pytest.mark.emu
-@pytest.mark.parametrize(
-    "cycles",
-    [
-        False,
-        pytest.param(
-            True,
-            marks=pytest.mark.xfail(
-                reason="unicorn 2.1.4: a memory-read hook leaves IT bits behind after a"
-                " conditional load, so the emulator's cycle mode changes results"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("cycles", [False, True])
 def test_modelling_cycles_changes_no_result(make_project: MakeProject, cycles: bool) -> None:
     firmware = make_project(FakeLibrary(extra=_CONDITIONAL_LOAD)).build()
     inputs = random_inputs(1)

@@ -126,9 +126,11 @@ class NativeCounter:
             ("stop", uclib.uc_emu_stop),
             ("read_memory", uclib.uc_mem_read),
             ("read_register", uclib.uc_reg_read),
+            ("write_register", uclib.uc_reg_write),
         ):
             setattr(self.state, field, ctypes.cast(function, ctypes.c_void_p).value)
         self.state.control_register = arm_const.UC_ARM_REG_CONTROL
+        self.state.status_register = arm_const.UC_ARM_REG_CPSR
         configure(self.state, chip, stalls)
         self.set_price(lambda edge: 0)
         self._guards: ctypes.Array[GuardStruct] | None = None

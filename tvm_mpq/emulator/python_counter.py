@@ -24,6 +24,7 @@ from tvm_mpq.emulator.counter import (
 )
 from tvm_mpq.emulator.guards import Guard
 
+_IT_BITS = 0x0600FC00  # PSR.IT
 _LINE = 32
 _PROCESS_STACK = 2  # CONTROL.SPSEL
 # Blocks between two looks at the host's clock.
@@ -217,8 +218,9 @@ class PythonCounter:
                 state.time += state.sram_cost
 
     def _on_memory(
-        self, _: unicorn.Uc, access: int, address: int, size: int, value: int, __: Any
+        self, engine: unicorn.Uc, access: int, address: int, size: int, value: int, __: Any
     ) -> None:
+        clear_it_state(engine)
         state = self.state
         region = state.regions.get(address >> REGION_SHIFT, 0)
         if region == 0:
@@ -252,6 +254,7 @@ class PythonCounter:
             state.time += state.sram_cost
 
     def _on_guard(self, engine: unicorn.Uc, address: int, _: int, guard: Guard) -> None:
+        clear_it_state(engine)
         value = engine.reg_read(register_id(guard.register)) + guard.offset
         if guard.subtracted >= 0:
             value -= engine.reg_read(register_id(guard.subtracted))
@@ -263,3 +266,10 @@ class PythonCounter:
             return
         self.state.faulty_guard, self.state.fault_address = guard.address, value
         engine.emu_stop()
+
+
+def clear_it_state(engine: unicorn.Uc) -> None:
+    """Undo what unicorn 2.1.4 leaves behind at a hook inside an IT block (see shim.c)."""
+    status = engine.reg_read(arm_const.UC_ARM_REG_CPSR)
+    if status & _IT_BITS:
+        engine.reg_write(arm_const.UC_ARM_REG_CPSR, status & ~_IT_BITS)
