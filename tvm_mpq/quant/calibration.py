@@ -32,7 +32,8 @@ class RunningHistogram:
             raise CalibrationError(
                 "calibration: an activation is NaN or infinite; check the weights and the images"
             )
-        while max(-low, high) > self._limit:
+        # A value on the limit itself would fall into the bin below it.
+        while max(-low, high) >= self._limit:
             self._double()
         self.low, self.high = min(self.low, low), max(self.high, high)
         counts, _ = np.histogram(values, _BINS, (-self._limit, self._limit))
