@@ -88,7 +88,7 @@ def _emulated_layers(
             )
 
     layers = deployment.description["layers"]
-    profile_on_emulator(deployment.firmware, layers, image, on_layer)
+    profile_on_emulator(deployment.firmware, layers, image, on_layer=on_layer)
     return outputs
 
 

@@ -20,6 +20,7 @@ from relay_passes import (
     layer_specs,
 )
 from tvm_mpq._tvm_compat import IRModule, tvm
+from tvm_mpq.codegen.archive import DESCRIPTION_VERSION
 from tvm_mpq.codegen.program import Program, extract_program
 from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.specs import InputSpec, LayerSpec
@@ -111,6 +112,7 @@ def describe(model: IntegerModel, layers: tuple[LayerSpec, ...]) -> dict[str, An
         )
     x = model.program.tensors[model.program.input]
     return {
+        "description_version": DESCRIPTION_VERSION,
         "input_spec": model.input_spec.to_json(),
         "input_shape": [x.height, x.width, x.channels],
         "classes": model.program.tensors[model.program.output].channels,

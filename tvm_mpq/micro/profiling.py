@@ -13,14 +13,28 @@ from typing import Any
 
 import numpy as np
 
-from tvm_mpq.emulator import MODEL_ERROR
+from tvm_mpq.emulator import MODEL_ERROR, Board
 from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.micro.firmware import Firmware
 from tvm_mpq.micro.run import run_session
 from tvm_mpq.micro.transports import EmulatorTransport
 
 SOURCE = "emulator"
+# Functions of a layer with less than this share of the most expensive one are not shown.
+_SHOWN_SHARE = 0.02
 _RUN_STARTS, _RUN_ENDS = "board_cycles_start", "board_cycles_stop"
+
+
+Layers = Sequence[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class AnnotatedFunction:
+    """One function of a layer: ``cycles`` it took there, and its instructions."""
+
+    name: str
+    cycles: int
+    instructions: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -68,8 +82,10 @@ class NetworkProfile:
 
 def profile_on_emulator(
     firmware: Firmware,
-    layers: Sequence[dict[str, Any]],
+    layers: Layers,
     image: np.ndarray,
+    *,
+    clock_mhz: int | None = None,
     on_layer: Callable[[int, Any], None] | None = None,
     timeout: float = 600.0,
 ) -> NetworkProfile:
@@ -79,8 +95,53 @@ def profile_on_emulator(
     ----------
     layers: the ``layers`` of the library's description, in program order, with their ``symbol``.
     image: uint8, the bytes of one input.
+    clock_mhz: 400 or 480, which have different flash wait states; the target's when not given.
     on_layer: called as (index, board) when layer ``index`` has finished and its output is in place.
+    timeout: wall-clock seconds of one inference.
     """
+    run = _run_by_layers(firmware, layers, image, clock_mhz, on_layer, timeout)
+    costs = [_cost(layer, part) for layer, part in zip(layers, run.layers, strict=True)]
+    clock = clock_mhz or firmware.target.clock_mhz
+    cycles = run.entry.cycles + sum(layer.cycles for layer in costs)
+    return NetworkProfile(SOURCE, clock, MODEL_ERROR, tuple(costs), cycles)
+
+
+def annotate_on_emulator(
+    firmware: Firmware, layers: Layers, image: np.ndarray, name: str
+) -> list[AnnotatedFunction]:
+    """The functions in which layer ``name`` spends its cycles, instruction by instruction.
+
+    Executions and cycles of an instruction cover the whole inference: layers share functions.
+    """
+    names = [layer["name"] for layer in layers]
+    if name not in names:
+        raise InvalidValueError(f"layer {name!r}: not in this network; it has {', '.join(names)}")
+    run = _run_by_layers(firmware, layers, image, None, None, 600.0)
+    used = run.layers[names.index(name)].profile.functions
+    worth_showing = [f for f in used if f.usage.cycles > _SHOWN_SHARE * used[0].usage.cycles]
+    return [
+        AnnotatedFunction(f.name, f.usage.cycles, tuple(run.board.annotate(f.name)))
+        for f in worth_showing
+    ]
+
+
+@dataclass(frozen=True)
+class _LayerRun:
+    """What ran before the first kernel, and in each layer (emulator RunResults)."""
+
+    board: Any
+    entry: Any
+    layers: list[Any]
+
+
+def _run_by_layers(
+    firmware: Firmware,
+    layers: Layers,
+    image: np.ndarray,
+    clock_mhz: int | None,
+    on_layer: Callable[[int, Any], None] | None,
+    timeout: float,
+) -> _LayerRun:
     segments: list[Any] = []
 
     def on_break(board: Any, result: Any) -> None:
@@ -90,10 +151,13 @@ def profile_on_emulator(
             on_layer(finished, board)
 
     transport = EmulatorTransport(
-        Path(firmware.elf), run_timeout=timeout, on_break=on_break, cycles=True
+        Path(firmware.elf),
+        run_timeout=timeout,
+        make_board=lambda elf: Board(elf, clock_mhz=clock_mhz),
+        on_break=on_break,
+        cycles=True,
     )
-    symbols = {layer["symbol"] for layer in layers}
-    transport.board.break_at([_RUN_STARTS, _RUN_ENDS, *symbols])
+    transport.board.break_at([_RUN_STARTS, _RUN_ENDS, *{layer["symbol"] for layer in layers}])
     inputs = image.reshape(1, -1)
     run_session(transport, firmware.output, inputs, run_timeout=timeout, elf=firmware.elf)
     if len(segments) != len(layers) + 2:
@@ -101,10 +165,7 @@ def profile_on_emulator(
             f"{firmware.elf}: {len(segments) - 2} kernels ran, its description has {len(layers)};"
             " compile it again"
         )
-    costs = [_cost(layer, part) for layer, part in zip(layers, segments[2:], strict=True)]
-    clock = firmware.target.clock_mhz
-    cycles = sum(segment.cycles for segment in segments[1:])
-    return NetworkProfile(SOURCE, clock, MODEL_ERROR, tuple(costs), cycles)
+    return _LayerRun(transport.board, segments[1], segments[2:])
 
 
 def _cost(layer: dict[str, Any], segment: Any) -> LayerCost:
