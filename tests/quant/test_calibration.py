@@ -1,4 +1,4 @@
-"""Ranges from data: weights per channel, activations from a running histogram."""
+"""Ranges, means, codes of weights, and what rounded weights do to the mean of an output."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from tvm_mpq.errors import CalibrationError, InvalidValueError
-from tvm_mpq.quant.calibration import RunningHistogram, weight_codes
+from tvm_mpq.quant.calibration import (
+    RunningHistogram,
+    RunningMean,
+    rounding_shift,
+    weight_codes,
+)
 from tvm_mpq.specs import WIDTHS
 
 pytestmark = pytest.mark.null
@@ -132,3 +137,25 @@ def test_unknown_method() -> None:
     histogram.update(np.ones(2, np.float32))
     with pytest.raises(InvalidValueError, match="'median'.*mse and max"):
         histogram.range(8, "median")
+
+
+def test_running_mean_is_that_of_all_batches() -> None:
+    values = np.random.default_rng(0).normal(size=(7, 3, 4, 5)).astype(np.float32)
+    running = RunningMean()
+    running.update(values[:4])
+    running.update(values[4:])
+    assert running.mean == pytest.approx(values.mean(axis=(0, 2, 3)), abs=1e-6)
+
+
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_rounding_shift_is_the_mean_error_of_the_output(depthwise: bool) -> None:
+    generator = np.random.default_rng(1)
+    weights = generator.normal(size=(6, 1 if depthwise else 5, 3, 3)).astype(np.float32)
+    x_means = generator.uniform(0, 3, size=6 if depthwise else 5)
+    codes, zw, sw = weight_codes(weights, 2, "mse")
+    shift = rounding_shift(weights, codes, zw, sw, x_means)
+    for channel in range(6):
+        real = (codes[channel].astype(float) - zw[channel]) * sw[channel] - weights[channel]
+        inputs = x_means[channel : channel + 1] if depthwise else x_means
+        assert shift[channel] == pytest.approx((real * inputs[:, None, None]).sum())
+    assert np.abs(shift).max() > 1e-3
