@@ -8,9 +8,18 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from tests.kernels.harness import conv_spec
-from tests.relay_passes.networks import calibrated_small_net, plan_of, small_net_with_ranges
+from tests.relay_passes.networks import (
+    calibrated_small_net,
+    imported,
+    plan_of,
+    random_images,
+    randomized,
+    small_net_with_ranges,
+)
 from tvm_mpq.codegen.host import HostLibrary
 from tvm_mpq.codegen.library import arena_bytes, check_module_name, generate_library
 from tvm_mpq.codegen.model_library_format import export_folder, metadata
@@ -19,7 +28,7 @@ from tvm_mpq.codegen.program import Program, plan_memory
 from tvm_mpq.deployment import Deployment
 from tvm_mpq.errors import InvalidValueError, ToolError
 from tvm_mpq.kernels.primfunc import primfunc
-from tvm_mpq.pipeline import quantize
+from tvm_mpq.pipeline import calibrate, quantize
 from tvm_mpq.target import Target
 
 TARGET = Target("stm32h7")
@@ -128,6 +137,28 @@ def test_an_add_writes_over_a_dying_input(program: Program) -> None:
     assert [b.name for b in plan.buffers if b.alias_of] == ["add_3"]  # nothing else is in place
     assert "dense_8" not in plan.offsets  # the logits go to the caller's buffer
     assert "x" not in plan_memory(program, input_in_arena=False).offsets
+
+
+class TwoAdds(nn.Module):
+    """The first input of the first add is read again by the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
+        self.classifier = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first = torch.relu(self.a(x))
+        second = first + self.b(first)
+        return self.classifier((second + first).mean((2, 3)))
+
+
+@pytest.mark.null
+def test_an_add_never_writes_over_what_is_read_later() -> None:
+    model = calibrate(imported(randomized(TwoAdds())), random_images(2))
+    plan = plan_memory(quantize(model, plan_of(model.module), TARGET).program)
+    aliases = {buffer.name: buffer.alias_of for buffer in plan.buffers if buffer.alias_of}
+    assert aliases == {"add_2": "conv2d_1", "add_3": "add_2"}
 
 
 @pytest.mark.null

@@ -193,10 +193,11 @@ def run_in_bands(library: ctypes.CDLL, case: Case, band_rows: int) -> np.ndarray
         first = y0 * spec.strides[0] - spec.padding[0]
         wanted = range(max(first, 0), min(first + need, spec.x.height))
         rings = [_ring(buffer, need, wanted) for buffer in maps]
-        band = np.full((band_rows, *output.shape[1:]), 0xA5, output.dtype)
+        # One slot more than the band has rows, so that a band may start in any slot.
+        band = np.full((band_rows + 1, *output.shape[1:]), 0xA5, output.dtype)
         call(library, case, rings, band, Band(y0, rows))
         for row in range(y0, y0 + rows):
-            output[row] = band[row % band_rows]
+            output[row] = band[row % (band_rows + 1)]
     return unpack_map(output, spec.output)
 
 
