@@ -18,10 +18,16 @@ _SHORT = {
     "depthwise_conv2d": "dw",
     "dense": "fc",
     "global_avg_pool": "gap",
+    "global_avg_pool_rows": "gaprows",
     "max_pool2d": "maxpool",
     "add": "add",
     "concat": "concat",
 }
+_WEIGHTLESS_ICN_WORDS = {"add": 4, "concat": 6, "global_avg_pool": 3, "global_avg_pool_rows": 3}
+_WINDOWLESS = (
+    *("dense", "pointwise_conv2d", "add", "concat"),
+    *("global_avg_pool", "global_avg_pool_rows"),
+)
 _BYTES = {"uint8": 1, "int16": 2, "int32": 4}
 
 
@@ -46,7 +52,8 @@ class KernelSpec:
     Attributes
     ----------
     op: one of conv2d, pointwise_conv2d, depthwise_conv2d, dense, global_avg_pool, max_pool2d, add,
-        concat. w_bits: 0 for weightless operators.
+        concat; or global_avg_pool_rows, which codegen puts in the place of global_avg_pool to pool
+        rows as they come. w_bits: 0 for weightless operators.
     kernel, strides: (y, x). padding: (top, left, bottom, right) in pixels.
     pixels: gemm only, the pixels of a row that are packed, multiplied and stored together.
     """
@@ -108,7 +115,7 @@ class KernelSpec:
     @property
     def name(self) -> str:
         """The specification without the shapes, for example ``pw_x8w4y8_p4c2_smlad``."""
-        if self.op in ("dense", "pointwise_conv2d", "add", "concat", "global_avg_pool"):
+        if self.op in _WINDOWLESS:
             window = ""
         else:
             window = f"{self.kernel[0]}x{self.kernel[1]}s{self.strides[0]}"
@@ -185,4 +192,4 @@ class KernelSpec:
         """32-bit words of the packed requantization parameters."""
         if self.w_bits:
             return 2 * self.output.channels + -(-self.output.channels // 2)
-        return {"add": 4, "concat": 6, "global_avg_pool": 3}.get(self.op, 0)
+        return _WEIGHTLESS_ICN_WORDS.get(self.op, 0)

@@ -13,6 +13,9 @@ from functools import cached_property
 from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.specs import WORD_BYTES
 
+# Where the image lies: in the arena, in a buffer of the caller's, or nowhere as a whole.
+INPUT_BUFFERS = ("arena", "caller", "rows")
+
 
 @dataclass(frozen=True)
 class RowTensor:

@@ -14,17 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.memory.arena import ARENA_ALIGNMENT, ArenaPlan, Buffer, plan_arena
-from tvm_mpq.memory.rows import Call, RowGraph, stage_calls
+from tvm_mpq.memory.rows import Call, RowGraph, RowLayer, stage_calls
 from tvm_mpq.specs import WORD_BYTES
 
 MINIMIZE = ("streaming", "ram")
-# Thresholds above the smallest that are placed too: the smallest bytes alive do not always give
-# the smallest arena.
-_ALTERNATIVES = 6
+# Shuffled orders of placement, tried where the greedy ones miss the bytes alive.
 _ATTEMPTS = 60
 Cut = tuple[tuple[int, int], ...]
 
@@ -64,7 +62,8 @@ class StagePlan:
         """True for a layer alone that writes over its own input."""
         first, end = self.stages[stage]
         layer = self.graph.layers[first]
-        if end - first > 1 or layer.output not in self.arena.offsets:
+        buffers = {buffer.name: buffer for buffer in self.arena.buffers}
+        if end - first > 1 or layer.output not in buffers or buffers[layer.output].alias_of:
             return False
         start = self.arena.offsets[layer.output]
         stop = start + self.graph.tensors[layer.output].nbytes
@@ -78,6 +77,21 @@ class StagePlan:
         if end - first > 1 or self.is_in_place(stage) or not layer.inputs:
             return stage_calls(self.graph, first, end)
         return [Call(first, 0, layer.steps)]
+
+    def order_text(self, stage: int) -> str:
+        """In which order a stage makes its rows, in two words."""
+        first, end = self.stages[stage]
+        if end - first > 1:
+            return "row by row"
+        return "in place" if self.is_in_place(stage) else "whole"
+
+    def fullest(self) -> dict[str, int]:
+        """Bytes by tensor in the stage where the most bytes are alive."""
+        live = [
+            {b.name: b.size for b in self.arena.buffers if b.first_use <= stage <= b.last_use}
+            for stage in range(len(self.stages))
+        ]
+        return max(live, key=lambda sizes: sum(sizes.values()))
 
     def rows(self) -> list[tuple[str, ...]]:
         """The plan as a table: a header, then each layer with its stage and its output's buffer."""
@@ -176,12 +190,22 @@ def stage_geometry(graph: RowGraph, first: int, end: int) -> StageGeometry:
     return StageGeometry(rings, {pair: tuple(steps) for pair, steps in overlays.items()})
 
 
+@lru_cache(maxsize=16)
+def _geometries(
+    layers: tuple[RowLayer, ...], heights: tuple[tuple[str, int], ...]
+) -> dict[tuple[int, int], StageGeometry]:
+    """Geometry by stage, filled as it is needed; a bit search asks for one network many times."""
+    del layers, heights
+    return {}
+
+
 class _Planner:
     """Costs, cuts and placements of one graph."""
 
     def __init__(self, graph: RowGraph) -> None:
         self._graph = graph
-        self._geometry: dict[tuple[int, int], StageGeometry] = {}
+        heights = tuple((name, tensor.height) for name, tensor in graph.tensors.items())
+        self._geometry = _geometries(graph.layers, heights)
 
     @cached_property
     def _costs(self) -> dict[tuple[int, int], int]:
@@ -284,13 +308,32 @@ class _Planner:
             limit = least - 1
 
     def smallest(self) -> StagePlan:
-        """The smallest arena of the cuts whose stages are the smallest."""
+        """The smallest arena found: from the smallest stages on, better cuts one boundary apart."""
         least = self._least(lambda cut: True)
         assert least is not None
-        limits = [value for value in sorted(set(self._costs.values())) if value >= least]
-        cuts = dict.fromkeys(self._cut(limit) for limit in limits[: 4 * _ALTERNATIVES])
-        plans = [self.place(cut) for cut in list(cuts)[:_ALTERNATIVES] if cut is not None]
-        return min(plans, key=lambda plan: (plan.arena_bytes, plan.streamed_layers))
+        start = self._cut(least)
+        assert start is not None
+        best = self.place(start)
+        while True:
+            near = [self.place(cut) for cut in self._neighbours(best)]
+            rival = min(near, key=_size, default=best)
+            if _size(rival) >= _size(best):
+                return best
+            best = rival
+
+    def _neighbours(self, plan: StagePlan) -> list[Cut]:
+        """Cuts with one boundary more, less or moved by a layer, and stages that can be smaller."""
+        count = len(self._graph.layers)
+        ends = {end for _, end in plan.stages} - {count}
+        changed = [ends ^ {point} for point in range(1, count)]
+        changed += [ends - {p} | {q} for p in ends for q in (p - 1, p + 1) if 0 < q < count]
+        cuts = []
+        for points in changed:
+            edges = [0, *sorted(points), count]
+            cut = tuple(zip(edges[:-1], edges[1:], strict=True))
+            if all(self._costs.get(stage, plan.arena_bytes) < plan.arena_bytes for stage in cut):
+                cuts.append(cut)
+        return cuts
 
     def place(self, stages: Cut) -> StagePlan:
         """Rings and offsets for one cut."""
@@ -315,6 +358,10 @@ class _Planner:
         pairs = [pair for pair in self._stage(*stage).overlays if pair[1] == output]
         tensors = self._graph.tensors
         return tuple((x, self._gap((x, y), stage)) for x, y in pairs if tensors[x].in_arena)
+
+
+def _size(plan: StagePlan) -> tuple[int, int]:
+    return plan.arena_bytes, plan.streamed_layers
 
 
 def _streamed(cut: Cut) -> int:
