@@ -50,12 +50,12 @@ def _layer(node: Node, names: Mapping[Any, str]) -> RowLayer:
     return RowLayer(node.name, inputs, node.name, node.shape[2], window[0], stride, top)
 
 
-def streamed_ram_model(mod: IRModule, input_buffer: str = "arena") -> RamModel:
-    """What the bit search may call: the smallest streamed arena, and what fills it."""
+def streamed_ram_model(mod: IRModule, input_buffer: str, budget: int) -> RamModel:
+    """What the bit search may call: the arena streamed as ``budget`` asks, and what fills it."""
     tensor_of = {spec.name: spec.y for spec in layer_specs(mod)}
 
     def ram(activations: Mapping[str, int]) -> tuple[int, Mapping[str, int]]:
-        plan = plan_stages(module_rows(mod, activations, input_buffer), minimize="ram")
+        plan = plan_stages(module_rows(mod, activations, input_buffer), budget)
         alive: dict[str, int] = {}
         for name, size in plan.fullest().items():
             tensor = tensor_of.get(name, name)

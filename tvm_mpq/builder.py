@@ -148,7 +148,7 @@ class _Builder:
         if self._memory_model == "streamed":
             from relay_passes.row_geometry import streamed_ram_model
 
-            model = streamed_ram_model(self._model.module, self._input_buffer)
+            model = streamed_ram_model(self._model.module, self._input_buffer, ram)
         return paper_bit_plan(self._model.layers, flash, ram, ram_model=model)
 
     def _plan_stages(self, integer: IntegerModel, ram: int) -> tuple[IntegerModel, StagePlan]:

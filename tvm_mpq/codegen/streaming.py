@@ -120,13 +120,14 @@ class _Writer:
         conditions = [f"{made} < {layer.steps}"]
         for name in dict.fromkeys(layer.inputs):
             conditions.append(f"{self._needed(layer, name, made, band)} <= {self._there(name)}")
-        body = [self._call(step, made, "count"), f"{made} += count;"]
+        rows = "1" if band == "1" else "count"
+        body = [] if band == "1" else [f"const int32_t count = {band};"]
+        body += [self._call(step, made, rows), f"{made} += {rows};"]
         body += self._readers(stage, layer.output)
         lines = [
             f"/* {self._comment(step)} */",
             f"static void {self._maker(index)}(void) {{",
             f"  while ({' && '.join(conditions)}) {{",
-            f"    const int32_t count = {band};",
             *(f"    {line}" for line in body),
             "  }",
             "}",

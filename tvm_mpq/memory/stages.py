@@ -121,8 +121,8 @@ def plan_stages(
     ----------
     budget: bytes that the arena may take; None for no limit.
     minimize: "streaming": of the plans within the budget one that streams the fewest layers, of
-        these the smallest; "ram": the smallest arena, whatever it takes. A plan above the budget is
-        the smallest found.
+        these the smallest; "ram": the smallest arena, whatever it takes. When nothing fits the
+        budget, the smallest plan that was found.
     """
     if minimize not in MINIMIZE:
         raise InvalidValueError(f"minimize {minimize!r}: allowed are {', '.join(MINIMIZE)}")
@@ -132,13 +132,14 @@ def plan_stages(
         if minimize == "streaming":
             plan = planner.fewest_streamed(budget)
             if plan is not None:
-                return plan
-    return planner.smallest()
+                return planner.finish(plan)
+    return planner.finish(planner.smallest())
 
 
 def whole_tensors(graph: RowGraph) -> StagePlan:
     """Every layer a stage of its own: layer by layer, in place where the order of rows allows."""
-    return _Planner(graph).place(tuple((i, i + 1) for i in range(len(graph.layers))))
+    planner = _Planner(graph)
+    return planner.finish(planner.place(tuple((i, i + 1) for i in range(len(graph.layers)))))
 
 
 def _with_bands_of_one(graph: RowGraph) -> RowGraph:
@@ -315,11 +316,19 @@ class _Planner:
         assert start is not None
         best = self.place(start)
         while True:
-            near = [self.place(cut) for cut in self._neighbours(best)]
+            near = [self._rival(cut, best) for cut in self._neighbours(best)]
             rival = min(near, key=_size, default=best)
             if _size(rival) >= _size(best):
                 return best
             best = rival
+
+    def _rival(self, cut: Cut, best: StagePlan) -> StagePlan:
+        """A placement of ``cut``; a careful one only where it could beat ``best``."""
+        quick = self.place(cut, attempts=0)
+        bound = max(quick.arena.lower_bounds.values(), default=0)
+        if quick.arena_bytes < best.arena_bytes or bound >= best.arena_bytes:
+            return quick
+        return self.place(cut)
 
     def _neighbours(self, plan: StagePlan) -> list[Cut]:
         """Cuts with one boundary more, less or moved by a layer, and stages that can be smaller."""
@@ -335,14 +344,32 @@ class _Planner:
                 cuts.append(cut)
         return cuts
 
-    def place(self, stages: Cut) -> StagePlan:
+    def place(self, stages: Cut, attempts: int = _ATTEMPTS) -> StagePlan:
         """Rings and offsets for one cut."""
-        graph = self._graph
-        rings = {name: tensor.height for name, tensor in graph.tensors.items()}
+        rings = {name: tensor.height for name, tensor in self._graph.tensors.items()}
         for stage in stages:
             rings |= self._stage(*stage).rings
+        buffers = self._buffers(stages, rings)
+        return StagePlan(self._graph, stages, rings, plan_arena(buffers, attempts=attempts))
+
+    def finish(self, plan: StagePlan) -> StagePlan:
+        """``plan`` with every layer that can run as one call in the same arena doing so."""
+        for stage in range(len(plan.stages)):
+            if not plan.is_in_place(stage):
+                continue
+            output = self._graph.layers[plan.stages[stage][0]].output
+            apart = [
+                replace(buffer, follows=()) if buffer.name == output else buffer
+                for buffer in plan.arena.buffers
+            ]
+            trial = replace(plan, arena=plan_arena(apart, attempts=_ATTEMPTS))
+            if trial.arena_bytes <= plan.arena_bytes:
+                plan = trial
+        return plan
+
+    def _buffers(self, stages: Cut, rings: dict[str, int]) -> list[Buffer]:
+        graph, buffers = self._graph, []
         stage_of = [i for i, (first, end) in enumerate(stages) for _ in range(first, end)]
-        buffers = []
         for name, tensor in graph.tensors.items():
             if not tensor.in_arena:
                 continue
@@ -352,7 +379,7 @@ class _Planner:
             follows = self._follows(name, stages[start]) if writer >= 0 else ()
             size = tensor.ring_bytes(rings[name])
             buffers.append(Buffer(name, size, start, last, follows=follows))
-        return StagePlan(graph, stages, rings, plan_arena(buffers, attempts=_ATTEMPTS))
+        return buffers
 
     def _follows(self, output: str, stage: tuple[int, int]) -> tuple[tuple[str, int], ...]:
         pairs = [pair for pair in self._stage(*stage).overlays if pair[1] == output]
