@@ -29,8 +29,9 @@ def module_rows(
     for node in nodes(mod):
         names[node.var] = node.name
         layers.append(_layer(node, names))
-        spec = TensorSpec.of_map(*node.shape[1:], width_of[node.name])
-        sums = 4 * node.shape[1] if node.op == "global_avg_pool" else 0
+        _, channels, height, width = node.shape
+        spec = TensorSpec.of_map(channels, height, width, width_of[node.name])
+        sums = 4 * channels if node.op == "global_avg_pool" else 0
         in_arena = not node.var.same_as(result)
         tensors[node.name] = RowTensor(node.name, spec.height, spec.row_bytes, sums, in_arena)
     return RowGraph(tuple(layers), tensors, image.name, names[result])

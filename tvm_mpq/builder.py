@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tvm_mpq.deployment import DEPLOYMENT_FILE, MODEL, PROJECT, Deployment
+from tvm_mpq.deployment import ARENA_PICTURE, DEPLOYMENT_FILE, MODEL, PROJECT, Deployment
 from tvm_mpq.errors import DoesNotFitError, InvalidValueError
+from tvm_mpq.memory.picture import arena_svg
 from tvm_mpq.memory.rows import INPUT_BUFFERS
 from tvm_mpq.memory.stages import MINIMIZE
 from tvm_mpq.quant.bit_plan import BitPlan
@@ -179,6 +180,7 @@ class _Builder:
         if not self._target.is_host:
             generate_project(folder / MODEL, folder / PROJECT, self._target).build()
             shutil.rmtree(folder / MODEL)
+        (folder / ARENA_PICTURE).write_text(arena_svg(stages))
         fields = {"target": _target_fields(self._target)}
         (folder / DEPLOYMENT_FILE).write_text(json.dumps(fields))
         return Deployment(folder, self._target, integer, temporary)

@@ -118,9 +118,7 @@ class Network:
         functions = {step.spec.symbol: primfunc(step.spec) for step in self.steps}
         output = self.steps[-1].output
         tensors, constants = dict(self.tensors), dict(self.constants)
-        program = Program(
-            name, "x", output, tuple(self.steps), tensors, constants, functions, 1.0
-        )
+        program = Program(name, "x", output, tuple(self.steps), tensors, constants, functions, 1.0)
         return pooled_by_rows(program)
 
     def _weighted(self, spec: KernelSpec, x: str) -> str:

@@ -16,9 +16,7 @@ _POOL = "global_avg_pool_rows"
 def check_input_buffer(value: str) -> str:
     """``value`` if it is one of ``INPUT_BUFFERS``."""
     if value not in INPUT_BUFFERS:
-        raise InvalidValueError(
-            f"input_buffer {value!r}: allowed are {', '.join(INPUT_BUFFERS)}"
-        )
+        raise InvalidValueError(f"input_buffer {value!r}: allowed are {', '.join(INPUT_BUFFERS)}")
     return value
 
 

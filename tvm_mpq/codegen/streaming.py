@@ -107,8 +107,9 @@ class _Writer:
         for name, height in heights.items():
             count = "row" if height == tallest else f"row * {height} / {tallest}"
             lines.append(f"  rows.{self._counter(name)} = {count};")
-        starters = [i for i in range(first, end) if set(self._graph.layers[i].inputs) & set(outside)]
-        lines += [f"  {self._maker(i)}();" for i in starters]
+        for index in range(first, end):
+            if set(self._graph.layers[index].inputs) & set(outside):
+                lines.append(f"  {self._maker(index)}();")
         return [*lines, "}"]
 
     def _function(self, stage: int, index: int) -> str:

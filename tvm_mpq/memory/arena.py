@@ -226,9 +226,7 @@ def _best_placement(
         by_size = sorted(
             groups, key=lambda group: group[0].size * random.uniform(0.3, 1.0), reverse=True
         )
-        best = min(
-            best, _place(by_size, alignment), key=lambda offsets: _end(buffers, offsets)
-        )
+        best = min(best, _place(by_size, alignment), key=lambda offsets: _end(buffers, offsets))
     return _round_up(_end(buffers, best), alignment), best
 
 

@@ -250,7 +250,8 @@ class _Planner:
         for pair in stage.overlays:
             x, y = (tensors[name] for name in pair)
             if x.in_arena and y.in_arena:
-                shared = max(shared, min(x.nbytes, y.nbytes, y.nbytes - self._gap(pair, (first, end))))
+                common = y.nbytes - self._gap(pair, (first, end))
+                shared = max(shared, min(x.nbytes, y.nbytes, common))
         return total - shared
 
     def _cut(self, limit: int) -> Cut | None:
@@ -271,10 +272,10 @@ class _Planner:
         stages = []
         end = count
         while end:
-            entry = best[end]
-            assert entry is not None
-            stages.append((entry[2], end))
-            end = entry[2]
+            reached = best[end]
+            assert reached is not None
+            stages.append((reached[2], end))
+            end = reached[2]
         return tuple(stages[::-1])
 
     def _least(self, accept: Callable[[Cut], bool], limit: int | None = None) -> int | None:

@@ -123,8 +123,7 @@ def _parse(folder: Path, metadata: dict[str, Any]) -> Library:
         c_name(str(content["model_name"])),
         _one_tensor(folder, "input", main["inputs"]),
         _one_tensor(folder, "output", main["outputs"]),
-        not by_rows
-        and (not arena or any(next(iter(main["inputs"])) in row for row in arena)),
+        not by_rows and (not arena or any(next(iter(main["inputs"])) in row for row in arena)),
         by_rows,
     )
 
