@@ -8,6 +8,7 @@ from typing import Any
 from relay_passes.annotate_bitwidths import layer_specs
 from relay_passes.graph import Node, name_of, nodes, output_of, shape_of
 from relay_passes.ops import WEIGHTED
+from relay_passes.rewrite_to_icn import LOGITS_BITS
 from tvm_mpq._tvm_compat import IRModule
 from tvm_mpq.memory.rows import RowGraph, RowLayer, RowTensor
 from tvm_mpq.memory.stages import plan_stages
@@ -30,10 +31,12 @@ def module_rows(
         names[node.var] = node.name
         layers.append(_layer(node, names))
         _, channels, height, width = node.shape
+        is_result = node.var.same_as(result)
         spec = TensorSpec.of_map(channels, height, width, width_of[node.name])
+        if is_result:
+            spec = TensorSpec(channels, 1, 1, LOGITS_BITS, 0, "logits")
         sums = 4 * channels if node.op == "global_avg_pool" else 0
-        in_arena = not node.var.same_as(result)
-        tensors[node.name] = RowTensor(node.name, spec.height, spec.row_bytes, sums, in_arena)
+        tensors[node.name] = RowTensor(node.name, height, spec.row_bytes, sums, not is_result)
     return RowGraph(tuple(layers), tensors, image.name, names[result])
 
 

@@ -371,7 +371,9 @@ class _Planner:
     def _buffers(self, stages: Cut, rings: dict[str, int]) -> list[Buffer]:
         graph, buffers = self._graph, []
         stage_of = [i for i, (first, end) in enumerate(stages) for _ in range(first, end)]
-        for name, tensor in graph.tensors.items():
+        # In execution order, so that equal graphs give equal plans.
+        for name in sorted(graph.tensors, key=graph.writer.__getitem__):
+            tensor = graph.tensors[name]
             if not tensor.in_arena:
                 continue
             writer, readers = graph.writer[name], graph.readers[name]
