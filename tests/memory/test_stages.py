@@ -112,7 +112,7 @@ def test_no_other_cut_is_better(by_rows: bool) -> None:
     assert planner._cut(min(bytes_ for bytes_, _ in cuts) - 1) is None
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(random_graphs(), st.integers(0, 3))
 def test_random_graphs_replay(graph: RowGraph, squeeze: int) -> None:
     small = plan_stages(graph, minimize="ram")
@@ -124,7 +124,16 @@ def test_random_graphs_replay(graph: RowGraph, squeeze: int) -> None:
     assert not graph.by_rows or plan.stages[0][1] > 1 or len(graph.layers) == 1
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
+@given(random_graphs())
+def test_a_part_of_a_longer_schedule_is_the_schedule(graph: RowGraph) -> None:
+    planner = _Planner(graph)
+    for first in range(len(graph.layers)):
+        for end in range(first + 1, len(graph.layers) + 1):
+            assert planner._calls(first, end) == stage_calls(graph, first, end)
+
+
+@settings(deadline=None, max_examples=60)
 @given(random_graphs(), st.data())
 def test_every_cut_replays(graph: RowGraph, data: st.DataObject) -> None:
     count = len(graph.layers)

@@ -12,7 +12,7 @@ placement of the buffers (NP-hard), which may miss the bytes alive by a little.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -160,8 +160,13 @@ class StageGeometry:
     overlays: dict[tuple[str, str], tuple[tuple[int, int], ...]]
 
 
-def stage_geometry(graph: RowGraph, first: int, end: int) -> StageGeometry:
-    """Ring lengths and overlays of the stage of layers [first, end), from its schedule."""
+def stage_geometry(
+    graph: RowGraph, first: int, end: int, calls: Iterable[Call] | None = None
+) -> StageGeometry:
+    """Ring lengths and overlays of the stage of layers [first, end), from its schedule.
+
+    ``calls`` is that schedule; it is made when not given.
+    """
     tensors, layers = graph.tensors, graph.layers
     outside = graph.outside_inputs(first, end)
     dying = [name for name in outside if not graph.escapes(name, end)]
@@ -175,7 +180,7 @@ def stage_geometry(graph: RowGraph, first: int, end: int) -> StageGeometry:
 
     rings: dict[str, int] = {}
     overlays: dict[tuple[str, str], list[tuple[int, int]]] = {}
-    for call in stage_calls(graph, first, end):
+    for call in stage_calls(graph, first, end) if calls is None else calls:
         layer = layers[call.layer]
         there = 1 if layer.accumulates else call.first + call.rows
         if graph.escapes(layer.output, end):
@@ -207,6 +212,7 @@ class _Planner:
         self._graph = graph
         heights = tuple((name, tensor.height) for name, tensor in graph.tensors.items())
         self._geometry = _geometries(graph.layers, heights)
+        self._longest: dict[int, list[Call]] = {}
 
     @cached_property
     def _costs(self) -> dict[tuple[int, int], int]:
@@ -220,8 +226,18 @@ class _Planner:
 
     def _stage(self, first: int, end: int) -> StageGeometry:
         if (first, end) not in self._geometry:
-            self._geometry[first, end] = stage_geometry(self._graph, first, end)
+            calls = self._calls(first, end)
+            self._geometry[first, end] = stage_geometry(self._graph, first, end, calls)
         return self._geometry[first, end]
+
+    def _calls(self, first: int, end: int) -> list[Call]:
+        """The schedule of a stage: part of a longer one's where that has no other inputs."""
+        graph, count = self._graph, len(self._graph.layers)
+        if graph.outside_inputs(first, end) != graph.outside_inputs(first, count):
+            return stage_calls(graph, first, end)
+        if first not in self._longest:
+            self._longest[first] = stage_calls(graph, first, count)
+        return [call for call in self._longest[first] if call.layer < end]
 
     def _gap(self, pair: tuple[str, str], stage: tuple[int, int]) -> int:
         """Bytes that the output must start below the input it overlays."""
