@@ -26,7 +26,7 @@ def module_rows(
     _, channels, height, width = shape_of(parameter)
     image = RowTensor(names[parameter], height, width * channels, 0, input_buffer != "caller")
     tensors = {image.name: image}
-    layers = [RowLayer("", (), image.name, height)] if input_buffer == "rows" else []
+    layers = [RowLayer("image", (), image.name, height)] if input_buffer == "rows" else []
     for node in nodes(mod):
         names[node.var] = node.name
         layers.append(_layer(node, names))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 
 import numpy as np
@@ -124,6 +125,38 @@ def test_rows_come_over_the_serial_line(by_rows: Deployment, chunk: int) -> None
     transport = EmulatorTransport(firmware.elf)
     transport.chunk_bytes = chunk
     logits, _ = run_session(transport, firmware.output, batch.reshape(2, -1))
+    assert (logits == by_rows.run(batch)).all()
+
+
+class DamagingTransport(EmulatorTransport):
+    """Flips, drops and repeats a byte now and then, both ways."""
+
+    chunk_bytes = 64
+
+    def read(self, n: int, timeout: float) -> bytes:
+        return self._damage(super().read(n, timeout))
+
+    def write(self, data: bytes, timeout: float) -> None:
+        super().write(self._damage(data), timeout)
+
+    def _damage(self, data: bytes) -> bytes:
+        out = bytearray()
+        for byte in data:
+            kind = self.random.randrange(1200)
+            out += bytes([byte ^ 4] if kind == 0 else [] if kind == 1 else [byte])
+            out += bytes([byte] if kind == 2 else [])
+        # A silent answer would look like a device that waits.
+        return bytes(out) or data
+
+
+@pytest.mark.emu
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_damaged_rows_are_sent_again(by_rows: Deployment, seed: int) -> None:
+    """A row is pushed once, and only when its check is right."""
+    batch = images(32)
+    transport = DamagingTransport(by_rows.firmware.elf)
+    transport.random = random.Random(seed)  # type: ignore[attr-defined]
+    logits, _ = run_session(transport, by_rows.firmware.output, batch.reshape(2, -1))
     assert (logits == by_rows.run(batch)).all()
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from tvm_mpq.codegen.program import Program, Step, plan_memory
 from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.kernels.primfunc import primfunc
+from tvm_mpq.memory.replay import replay
 from tvm_mpq.memory.rows import INPUT_BUFFERS, RowGraph, RowLayer, RowTensor
 from tvm_mpq.memory.stages import StagePlan, plan_stages
 
@@ -43,7 +44,7 @@ def row_graph(program: Program, input_buffer: str = "arena") -> RowGraph:
     image = tensors[program.input]
     tensors[program.input] = replace(image, in_arena=input_buffer != "caller")
     if input_buffer == "rows":
-        layers.insert(0, RowLayer("", (), program.input, image.height))
+        layers.insert(0, RowLayer("image", (), program.input, image.height))
     for step in program.steps:
         if step.spec.op == _POOL:
             sums = 4 * step.spec.output.channels
@@ -89,5 +90,10 @@ def plan_streamed(
     budget: int | None = None,
     minimize: str = "streaming",
 ) -> StagePlan:
-    """Row-streamed stages for a program made by ``pooled_by_rows``; see ``plan_stages``."""
-    return plan_stages(row_graph(program, input_buffer), budget, minimize)
+    """Row-streamed stages for a program made by ``pooled_by_rows``; see ``plan_stages``.
+
+    The plan is proven before it is used: its schedule is replayed row by row.
+    """
+    plan = plan_stages(row_graph(program, input_buffer), budget, minimize)
+    replay(plan)
+    return plan
