@@ -159,11 +159,11 @@ def test_replay_finds_a_gap_that_is_too_small() -> None:
 @pytest.mark.parametrize(
     ("width", "resolution", "whole", "by_rows"),
     [
-        (1.0, 224, 370_000, 245_000),
-        (0.75, 224, 320_000, 185_000),
-        (0.5, 224, 265_000, 125_000),
-        (0.25, 128, 76_000, 28_000),
-        (0.25, 96, 44_000, 20_000),
+        (1.0, 224, 240_128, 191_968),
+        (0.75, 224, 188_160, 144_480),
+        (0.5, 224, 168_448, 96_992),
+        (0.25, 128, 49_664, 22_144),
+        (0.25, 96, 28_032, 14_592),
     ],
 )
 def test_mobilenet_arenas(width: float, resolution: int, whole: int, by_rows: int) -> None:

@@ -145,6 +145,9 @@ class ArenaPlan:
 
 # Buffers that alias each other share one offset, so they are placed together: the original first.
 _Group = tuple[Buffer, ...]
+# Buffer -> each other one that is alive with it: its name, and how far below and above that one's
+# start no start is allowed.
+_Conflicts = Mapping[str, Sequence[tuple[str, int, int]]]
 # Largest key first. Which order is best depends on the graph; none wins always.
 _Order = Callable[[_Group], tuple[int, ...]]
 
@@ -212,12 +215,13 @@ def _best_placement(
 ) -> tuple[int, dict[str, int]]:
     """Arena bytes and offsets of the smallest placement; of equal ones the first."""
     groups = _alias_groups(buffers)
-    live = _live_bytes(buffers, alignment)
+    live, conflicts = _live_bytes(buffers, alignment), _conflicts(buffers)
     placements = [
-        _place(sorted(groups, key=order, reverse=True), alignment) for order in _orders(live)
+        _place(sorted(groups, key=order, reverse=True), conflicts, alignment)
+        for order in _orders(live)
     ]
     by_time = sorted(groups, key=lambda group: group[0].first_use)
-    placements.append(_place(by_time, alignment, ceiling=max(live.values())))
+    placements.append(_place(by_time, conflicts, alignment, ceiling=max(live.values())))
     best = min(placements, key=lambda offsets: _end(buffers, offsets))
     random = Random(0)
     for _ in range(attempts):
@@ -226,7 +230,8 @@ def _best_placement(
         by_size = sorted(
             groups, key=lambda group: group[0].size * random.uniform(0.3, 1.0), reverse=True
         )
-        best = min(best, _place(by_size, alignment), key=lambda offsets: _end(buffers, offsets))
+        trial = _place(by_size, conflicts, alignment)
+        best = min(best, trial, key=lambda offsets: _end(buffers, offsets))
     return _round_up(_end(buffers, best), alignment), best
 
 
@@ -254,7 +259,20 @@ def _orders(live: Mapping[int, int]) -> tuple[_Order, ...]:
     )
 
 
-def _place(groups: Sequence[_Group], alignment: int, ceiling: int | None = None) -> dict[str, int]:
+def _conflicts(buffers: Sequence[Buffer]) -> _Conflicts:
+    return {
+        b.name: [
+            (other.name, b.clearance(other), other.clearance(b))
+            for other in buffers
+            if other is not b and b.meets(other)
+        ]
+        for b in buffers
+    }
+
+
+def _place(
+    groups: Sequence[_Group], conflicts: _Conflicts, alignment: int, ceiling: int | None = None
+) -> dict[str, int]:
     """Each group at the lowest offset where none of its members meets a live buffer.
 
     With a ceiling, every second group hangs from it instead, where there is room. In order of time
@@ -262,14 +280,13 @@ def _place(groups: Sequence[_Group], alignment: int, ceiling: int | None = None)
     (neighbours always lie at opposite ends); lowest offsets alone cost random chains up to 45 %.
     """
     offsets: dict[str, int] = {}
-    placed: list[Buffer] = []
     for index, group in enumerate(groups):
         # A start strictly inside (low, high) makes a member overlap a buffer that is placed.
         taken = [
-            (offsets[p.name] - b.clearance(p), offsets[p.name] + p.clearance(b))
+            (offsets[other] - below, offsets[other] + above)
             for b in group
-            for p in placed
-            if b.meets(p)
+            for other, below, above in conflicts[b.name]
+            if other in offsets
         ]
         start = -1
         if ceiling is not None and index % 2:
@@ -277,7 +294,6 @@ def _place(groups: Sequence[_Group], alignment: int, ceiling: int | None = None)
         if start < 0:
             start = _lowest(taken, alignment)
         offsets |= {b.name: start for b in group}
-        placed += group
     return offsets
 
 

@@ -354,7 +354,7 @@ class _Planner:
         return self.place(cut)
 
     def _neighbours(self, plan: StagePlan) -> list[Cut]:
-        """Cuts with one boundary more, less or moved by a layer, and stages that can be no larger."""
+        """Cuts with one boundary more, less or moved by a layer, and no stage that is too large."""
         count = len(self._graph.layers)
         ends = {end for _, end in plan.stages} - {count}
         changed = [ends ^ {point} for point in range(1, count)]
