@@ -5,23 +5,28 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tvm_mpq.deployment import DEPLOYMENT_FILE, MODEL, PROJECT, Deployment
+from tvm_mpq.deployment import ARENA_PICTURE, DEPLOYMENT_FILE, MODEL, PROJECT, Deployment
 from tvm_mpq.errors import DoesNotFitError, InvalidValueError
+from tvm_mpq.memory.picture import arena_svg
+from tvm_mpq.memory.rows import INPUT_BUFFERS
+from tvm_mpq.memory.stages import MINIMIZE
 from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.specs import InputSpec
 from tvm_mpq.target import Target, as_target
 
 if TYPE_CHECKING:
     from tvm_mpq._tvm_compat import IRModule
-    from tvm_mpq.pipeline import CalibratedModel
+    from tvm_mpq.memory.stages import StagePlan
+    from tvm_mpq.pipeline import CalibratedModel, IntegerModel
 
-MEMORY_MODELS = ("linked", "two-tensor")
+MEMORY_MODELS = ("streamed", "linked", "two-tensor")
 # The search is repeated with the bytes that linking showed; more rounds never changed a plan.
 _ROUNDS = 3
 
@@ -33,7 +38,8 @@ def build(
     calibration: npt.NDArray[np.uint8] | None = None,
     input_spec: InputSpec | None = None,
     policy: str = "paper",
-    memory_model: str = "linked",
+    memory_model: str = "streamed",
+    minimize: str = "streaming",
     plan: BitPlan | None = None,
     rounding: str = "nearest",
     range_method: str = "mse",
@@ -48,11 +54,16 @@ def build(
         ``pipeline.calibrate``.
     calibration: uint8 images [N, H, W, C]; needed unless ``mod`` is calibrated.
     policy: "paper" (memory-driven cuts, MLSys 2020). plan: widths to use instead of a search.
-    memory_model: what the search counts against the budgets. "linked": the program as linked, code
-        and arena included; "two-tensor": the paper's accounting, which knows neither.
+    memory_model: what the search counts against the budgets. "streamed": the program as linked,
+        its layers run together row by row as far as the RAM budget asks for it; "linked": the same
+        layer by layer; "two-tensor": layer by layer, and the search uses the paper's accounting,
+        which knows neither code nor arena.
+    minimize: streamed only. "streaming": as few layers row by row as the budget allows; "ram": the
+        smallest arena.
     rounding: "nearest" (post-training) or "floor" (as trained with floor).
-    range_method: "mse" or "max". input_buffer: "arena", or "caller" when the image has a buffer of
-        its own that the network must not overwrite. name: module name in C.
+    range_method: "mse" or "max". input_buffer: "arena"; "caller" when the image has a buffer of
+        its own that the network must not overwrite; "rows" when it arrives row by row and never
+        exists as a whole (streamed only). name: module name in C.
 
     Raises
     ------
@@ -69,7 +80,9 @@ def build(
     _check_option("memory_model", memory_model, MEMORY_MODELS)
     _check_option("rounding", rounding, ROUNDINGS)
     _check_option("range_method", range_method, METHODS)
-    _check_option("input_buffer", input_buffer, ("arena", "caller"))
+    _check_option("input_buffer", input_buffer, INPUT_BUFFERS)
+    _check_option("minimize", minimize, MINIMIZE)
+    _check_rows(input_buffer, memory_model)
     check_module_name(name)
     if not isinstance(mod, CalibratedModel):
         from relay_passes.annotate_ranges import check_images
@@ -79,10 +92,7 @@ def build(
         check_parameters(mod)
         check_images(calibration, shape_of(mod["main"].params[0]))
         mod = calibrate(mod, np.asarray(calibration), input_spec, range_method)
-    builder = _Builder(mod, target, rounding, input_buffer, name)
-    if plan is not None:
-        return builder.deploy(plan)
-    return builder.search(memory_model)
+    return _Builder(mod, target, rounding, input_buffer, name, memory_model, minimize).build(plan)
 
 
 def _check_option(option: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -90,61 +100,104 @@ def _check_option(option: str, value: str, allowed: tuple[str, ...]) -> None:
         raise InvalidValueError(f"{option} {value!r}: allowed are {', '.join(allowed)}")
 
 
+def _check_rows(input_buffer: str, memory_model: str) -> None:
+    if input_buffer == "rows" and memory_model != "streamed":
+        raise InvalidValueError(
+            f"input_buffer 'rows' with memory_model {memory_model!r}: an image that arrives by rows"
+            " needs memory_model 'streamed'"
+        )
+
+
 class _Builder:
     def __init__(
-        self, model: CalibratedModel, target: Target, rounding: str, input_buffer: str, name: str
+        self,
+        model: CalibratedModel,
+        target: Target,
+        rounding: str,
+        input_buffer: str,
+        name: str,
+        memory_model: str,
+        minimize: str,
     ) -> None:
         self._model = model
         self._target = target
         self._rounding = rounding
-        self._input_in_arena = input_buffer == "arena"
+        self._input_buffer = input_buffer
         self._name = name
+        self._memory_model = memory_model
+        self._minimize = minimize
 
-    def search(self, memory_model: str) -> Deployment:
+    def build(self, given: BitPlan | None) -> Deployment:
         """Search, link, and search again with the bytes that the link needed beside the plan's."""
-        from tvm_mpq.quant.bit_search import paper_bit_plan
-
         flash, ram = self._target.flash, self._target.ram
-        last_round = 1 if memory_model == "two-tensor" else _ROUNDS
+        last_round = 1 if self._memory_model == "two-tensor" else _ROUNDS
         for round_number in range(1, last_round + 1):
-            plan = paper_bit_plan(self._model.layers, flash, ram)
+            plan = given or self._search(flash, ram)
+            integer = quantize_model(self._model, plan, self._target, self._rounding, self._name)
+            integer, stages = self._plan_stages(integer, ram)
             try:
-                return self.deploy(plan)
+                return self._deploy(integer, stages)
             except DoesNotFitError as error:
                 if round_number == last_round or error.flash_bytes is None:
                     raise
+                planned = stages.arena_bytes
+                if self._memory_model == "linked":
+                    planned = plan.rw_bytes
                 flash = self._target.flash - (error.flash_bytes - plan.ro_bytes)
-                ram = self._target.ram - ((error.ram_bytes or 0) - plan.rw_bytes)
+                ram = self._target.ram - ((error.ram_bytes or 0) - planned)
                 if min(flash, ram) <= 0:
                     raise
         raise AssertionError("unreachable")
 
-    def deploy(self, plan: BitPlan) -> Deployment:
-        """Compile with ``plan`` and link; the folder lives as long as the deployment."""
+    def _search(self, flash: int, ram: int) -> BitPlan:
+        from tvm_mpq.quant.bit_search import paper_bit_plan
+
+        model = None
+        if self._memory_model == "streamed":
+            from relay_passes.row_geometry import streamed_ram_model
+
+            model = streamed_ram_model(self._model.module, self._input_buffer, ram)
+        return paper_bit_plan(self._model.layers, flash, ram, ram_model=model)
+
+    def _plan_stages(self, integer: IntegerModel, ram: int) -> tuple[IntegerModel, StagePlan]:
+        from tvm_mpq.codegen.row_plan import plan_layer_by_layer, plan_streamed, pooled_by_rows
+
+        if self._memory_model != "streamed":
+            return integer, plan_layer_by_layer(integer.program, self._input_buffer)
+        integer = replace(integer, program=pooled_by_rows(integer.program))
+        stages = plan_streamed(integer.program, self._input_buffer, ram, self._minimize)
+        return integer, stages
+
+    def _deploy(self, integer: IntegerModel, stages: StagePlan) -> Deployment:
+        """Generate and link; the folder lives as long as the deployment."""
         from tvm_mpq.codegen.library import generate_library
         from tvm_mpq.codegen.model_library_format import export_folder, metadata
-        from tvm_mpq.codegen.program import plan_memory
         from tvm_mpq.micro import generate_project
-        from tvm_mpq.pipeline import describe, quantize
+        from tvm_mpq.pipeline import describe
 
-        integer = quantize(self._model, plan, self._target, self._rounding, self._name)
-        arena = plan_memory(integer.program, self._input_in_arena)
-        description = describe(integer, self._model.layers)
-        description["arena"] = [list(row) for row in arena.rows()]
+        description = describe(integer, self._model.layers, stages)
         temporary = tempfile.TemporaryDirectory(prefix="tvm_mpq-")
         folder = Path(temporary.name)
         export_folder(
-            generate_library(integer.program, arena),
+            generate_library(integer.program, stages),
             str(integer.module.script(show_meta=False)),
-            metadata(integer.program, arena, self._target, description),
+            metadata(integer.program, stages, self._target, description),
             folder / MODEL,
         )
         if not self._target.is_host:
             generate_project(folder / MODEL, folder / PROJECT, self._target).build()
             shutil.rmtree(folder / MODEL)
+        (folder / ARENA_PICTURE).write_text(arena_svg(stages))
         fields = {"target": _target_fields(self._target)}
         (folder / DEPLOYMENT_FILE).write_text(json.dumps(fields))
-        return Deployment(folder, self._target, integer, arena, temporary)
+        return Deployment(folder, self._target, integer, stages.arena, temporary)
+
+
+def quantize_model(*arguments: Any) -> IntegerModel:
+    """``pipeline.quantize``, imported when needed: it loads TVM."""
+    from tvm_mpq.pipeline import quantize
+
+    return quantize(*arguments)
 
 
 def _target_fields(target: Target) -> dict[str, Any]:

@@ -45,6 +45,8 @@ _out = click.argument("out", type=click.Path(path_type=Path))
 @click.option("--resize", default="whole", show_default=True, help="whole or crop:FRACTION.")
 @click.option("--rounding", default="nearest", show_default=True, help="nearest or floor.")
 @click.option("--range-method", default="mse", show_default=True, help="mse or max.")
+@click.option("--input-buffer", default="arena", show_default=True, help="arena, caller or rows.")
+@click.option("--minimize", default="streaming", show_default=True, help="streaming or ram.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="New folder.")
 @_as_json
 def compile_command(
@@ -57,6 +59,8 @@ def compile_command(
     resize: str,
     rounding: str,
     range_method: str,
+    input_buffer: str,
+    minimize: str,
     output: Path,
     as_json: bool,
 ) -> None:
@@ -85,6 +89,8 @@ def compile_command(
         input_spec=spec,
         rounding=rounding,
         range_method=range_method,
+        input_buffer=input_buffer,
+        minimize=minimize,
     ).save(output)
     _print_report(deployment, as_json)
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 PROJECT = "project"
 MODEL = "model"
 DEPLOYMENT_FILE = "deployment.json"
+ARENA_PICTURE = "arena.svg"
 
 
 class Deployment:
@@ -35,7 +36,8 @@ class Deployment:
 
     Attributes
     ----------
-    folder: ``model/`` (Model Library Format) or ``project/`` (which holds ``model/`` as well).
+    folder: ``model/`` (Model Library Format) or ``project/`` (which holds ``model/`` as well), and
+        ``arena.svg``, the arena's bytes over time.
     integer, arena: the integer module and program, and where its tensors lie; None when loaded
         from a folder.
     """

@@ -22,6 +22,8 @@ from relay_passes import (
 from tvm_mpq._tvm_compat import IRModule, tvm
 from tvm_mpq.codegen.archive import DESCRIPTION_VERSION
 from tvm_mpq.codegen.program import Program, extract_program
+from tvm_mpq.codegen.streaming import symbol
+from tvm_mpq.memory.stages import StagePlan
 from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.specs import InputSpec, LayerSpec
 from tvm_mpq.target import Target
@@ -88,16 +90,23 @@ def quantize(
     return IntegerModel(integer, program, plan, model.input_spec, rounding)
 
 
-def describe(model: IntegerModel, layers: tuple[LayerSpec, ...]) -> dict[str, Any]:
+def describe(
+    model: IntegerModel, layers: tuple[LayerSpec, ...], stages: StagePlan
+) -> dict[str, Any]:
     """What a person wants to know of the network, as JSON: the ``tvm_mpq`` part of metadata."""
     rows = []
-    for step in model.program.steps:
+    stage_of = stages.stage_of[len(stages.stage_of) - len(model.program.steps) :]
+    for step, stage in zip(model.program.steps, stage_of, strict=True):
         spec = step.spec
         rows.append(
             {
                 "name": step.name,
+                "stage": stage,
+                "order": stages.order_text(stage),
+                "ring_rows": stages.rings[step.output],
                 "kernel": spec.name,
                 "symbol": spec.symbol,
+                "constant": symbol(model.program, step.icn) if step.icn else "",
                 "inputs": [[t.channels, t.height, t.width] for t in spec.inputs],
                 "output": [spec.output.channels, spec.output.height, spec.output.width],
                 "x_bits": [t.bits for t in spec.inputs],
@@ -115,6 +124,10 @@ def describe(model: IntegerModel, layers: tuple[LayerSpec, ...]) -> dict[str, An
         "description_version": DESCRIPTION_VERSION,
         "input_spec": model.input_spec.to_json(),
         "input_shape": [x.height, x.width, x.channels],
+        "input_row": {"bytes": x.row_bytes, "rows": x.height},
+        "input_buffer": _input_buffer(stages),
+        "arena": [list(row) for row in stages.arena.rows()],
+        "stages": [list(row) for row in stages.rows()],
         "classes": model.program.tensors[model.program.output].channels,
         "logits_scale": model.program.logits_scale,
         "rounding": model.rounding,
@@ -125,3 +138,9 @@ def describe(model: IntegerModel, layers: tuple[LayerSpec, ...]) -> dict[str, An
         },
         "layers": rows,
     }
+
+
+def _input_buffer(stages: StagePlan) -> str:
+    if stages.graph.by_rows:
+        return "rows"
+    return "arena" if stages.graph.tensors[stages.graph.input].in_arena else "caller"

@@ -14,21 +14,37 @@
 
 static uint8_t output[NETWORK_OUTPUT_SIZE] __attribute__((aligned(8)));
 
+#if NETWORK_INPUT_BY_ROWS
+/* The image never exists as a whole: each row waits here until its check has come. */
+static uint8_t line[NETWORK_ROW_SIZE] __attribute__((aligned(8)));
+static uint8_t *input_place(uint32_t received) { return line + received % NETWORK_ROW_SIZE; }
+static uint32_t input_room(uint32_t received) {
+  return NETWORK_ROW_SIZE - received % NETWORK_ROW_SIZE;
+}
+static bool input_exists(void) { return true; }
+#else
 #if NETWORK_INPUT_IN_ARENA
-static void *input_buffer(void) { return network_arena_input(); }
+static uint8_t *input_place(uint32_t received) {
+  return (uint8_t *)network_arena_input() + received;
+}
+static bool input_exists(void) { return network_arena_input() != NULL; }
 #else
 /* Beside the arena: an image is larger than what .bss may take of the DTCM. */
 static uint8_t own_input[NETWORK_INPUT_SIZE] __attribute__((section(".tvm_arena.input"), aligned(32)));
-static void *input_buffer(void) { return own_input; }
+static uint8_t *input_place(uint32_t received) { return own_input + received; }
+static bool input_exists(void) { return true; }
+#endif
+static uint32_t input_room(uint32_t received) { return NETWORK_INPUT_SIZE - received; }
 #endif
 
 static struct {
   uint32_t sample;   /* the one being received */
-  uint32_t received; /* its bytes that are in the input buffer and checked */
+  uint32_t received; /* its bytes that have come and are checked */
+  uint32_t crc;      /* of these bytes, by rows only */
   uint32_t finished; /* the one whose result is kept, so that a lost OUTPUT can be sent again */
   int32_t return_code;
   uint64_t cycles;
-} state = {NO_SAMPLE, 0u, NO_SAMPLE, 0, 0u};
+} state = {NO_SAMPLE, 0u, 0u, NO_SAMPLE, 0, 0u};
 
 struct input_prefix {
   uint32_t sample;
@@ -66,18 +82,57 @@ static void send_output(uint16_t sequence) {
   send_check();
 }
 
-static void run_network(uint32_t sample) {
-  void *input = input_buffer();
+#if NETWORK_INPUT_BY_ROWS
+static void start_input(void) {
+  state.return_code = network_begin(output) == NETWORK_ROWS ? 0 : -1;
+  state.crc = 0u;
+  state.cycles = 0u;
+}
+
+static void push_line(void) {
   board_cycles_start();
-  state.return_code = network_run(input, output);
+  if (network_push_row(line) < 0) {
+    state.return_code = -1;
+  }
+  state.cycles += board_cycles_stop();
+}
+
+/* The last row waits for RUN: only then the host knows that the answer takes its time. */
+static void take_input(uint32_t from, uint32_t length) {
+  state.crc = crc32_update(state.crc, input_place(from), length);
+  if (state.received % NETWORK_ROW_SIZE == 0u && state.received != NETWORK_INPUT_SIZE) {
+    push_line();
+  }
+}
+
+static uint32_t input_crc(void) { return state.crc; }
+#else
+static void start_input(void) {}
+static void take_input(uint32_t from, uint32_t length) {
+  (void)from;
+  (void)length;
+}
+static uint32_t input_crc(void) {
+  return crc32_update(0u, input_place(0u), NETWORK_INPUT_SIZE);
+}
+#endif
+
+static void run_network(uint32_t sample) {
+#if NETWORK_INPUT_BY_ROWS
+  push_line();
+#else
+  board_cycles_start();
+  state.return_code = network_run(input_place(0u), output);
   state.cycles = board_cycles_stop();
+#endif
   state.finished = sample;
   state.sample = NO_SAMPLE; /* the run destroyed the input */
   state.received = 0u;
 }
 
 /* Bytes go straight to their place. Only a chunk that continues the checked part is stored: a
- * damaged offset can then hurt nothing that was already acknowledged. */
+ * damaged offset can then hurt nothing that was already acknowledged. What goes beyond the room
+ * (the end of a row) is dropped; the host goes on from where the ACK says. */
 static enum frame_status handle_input(const struct frame_header *header) {
   struct input_prefix prefix;
   enum frame_status status = receive_payload(&prefix, sizeof prefix);
@@ -92,8 +147,12 @@ static enum frame_status handle_input(const struct frame_header *header) {
     state.sample = NO_SAMPLE; /* the bytes below overwrite the sample before this one */
     state.received = 0u;
   }
-  uint8_t *to = fits ? (uint8_t *)input_buffer() + expected : NULL;
-  status = receive_payload(to, length);
+  const uint32_t room = fits ? input_room(expected) : 0u;
+  const uint32_t taken = length < room ? length : room;
+  status = receive_payload(input_place(expected), taken);
+  if (status == FRAME_OK) {
+    status = receive_payload(NULL, length - taken);
+  }
   if (status == FRAME_OK) {
     status = receive_check();
   }
@@ -101,8 +160,12 @@ static enum frame_status handle_input(const struct frame_header *header) {
     return status;
   }
   if (fits) {
+    if (is_new) {
+      start_input();
+    }
     state.sample = prefix.sample;
-    state.received = expected + length;
+    state.received = expected + taken;
+    take_input(expected, taken);
   }
   const bool is_repeat = !is_new && prefix.offset < state.received;
   if (fits || is_repeat) {
@@ -131,7 +194,7 @@ static enum frame_status handle_run(const struct frame_header *header) {
     send_error(header->sequence, ERROR_INCOMPLETE, received);
     return FRAME_OK;
   }
-  const uint32_t crc = crc32_update(0u, input_buffer(), NETWORK_INPUT_SIZE);
+  const uint32_t crc = input_crc();
   if (crc != request.input_crc) {
     state.sample = NO_SAMPLE;
     state.received = 0u;
@@ -183,7 +246,7 @@ int main(void) {
       send_error(header.sequence, ERROR_TYPE, header.type);
       continue;
     }
-    if (status == FRAME_OK && input_buffer() == NULL) {
+    if (status == FRAME_OK && !input_exists()) {
       send_error(header.sequence, ERROR_NO_BUFFER, 0u);
       continue;
     }

@@ -21,13 +21,15 @@ from tests.relay_passes.networks import (
     small_net_with_ranges,
 )
 from tvm_mpq.codegen.host import HostLibrary
-from tvm_mpq.codegen.library import arena_bytes, check_module_name, generate_library
+from tvm_mpq.codegen.library import check_module_name, generate_library
 from tvm_mpq.codegen.model_library_format import export_folder, metadata
 from tvm_mpq.codegen.plain_c import kernel_signature, kernel_source
 from tvm_mpq.codegen.program import Program, plan_memory
+from tvm_mpq.codegen.row_plan import plan_layer_by_layer
 from tvm_mpq.deployment import Deployment
 from tvm_mpq.errors import InvalidValueError, ToolError
 from tvm_mpq.kernels.primfunc import primfunc
+from tvm_mpq.memory.arena import ARENA_ALIGNMENT
 from tvm_mpq.pipeline import calibrate, quantize
 from tvm_mpq.target import Target
 
@@ -41,7 +43,7 @@ def program() -> Program:
 
 
 def sources(program: Program) -> str:
-    library = generate_library(program, plan_memory(program))
+    library = generate_library(program, plan_layer_by_layer(program))
     return "\n".join({**library.headers, **library.sources}.values())
 
 
@@ -66,7 +68,7 @@ def test_no_libc_and_no_runtime(program: Program) -> None:
 
 @pytest.mark.null
 def test_a_comment_per_layer_and_per_constant(program: Program) -> None:
-    entry = generate_library(program, plan_memory(program)).sources["small_net_lib0.c"]
+    entry = generate_library(program, plan_layer_by_layer(program)).sources["small_net_lib0.c"]
     for step in program.steps:
         comment = (
             rf"/\* {step.name}: {step.spec.name}, .*-> \d+x\d+x\d+:\d+, \d+ constant bytes \*/"
@@ -84,14 +86,14 @@ def test_a_comment_per_layer_and_per_constant(program: Program) -> None:
 
 @pytest.mark.null
 def test_header_macros(program: Program) -> None:
-    plan = plan_memory(program)
+    plan = plan_layer_by_layer(program)
     header = generate_library(program, plan).headers["tvmgen_small_net.h"]
     macros = dict(re.findall(r"#define TVMGEN_SMALL_NET_(\w+) (\d+)", header))
     assert {name: int(value) for name, value in macros.items()} == {
         "ABI_VERSION": 1,
         "X_SIZE": 13 * 14 * 3,
         "OUTPUT_SIZE": 4 * 5,
-        "WORKSPACE_SIZE": arena_bytes(plan),
+        "WORKSPACE_SIZE": plan.arena_bytes,
         "SCRATCH_SIZE": program.scratch_bytes,
     }
     assert "struct tvmgen_small_net_inputs {\n  void *x;" in header
@@ -101,9 +103,9 @@ def test_header_macros(program: Program) -> None:
 @pytest.mark.null
 def test_calls_use_the_planned_offsets(program: Program) -> None:
     """Parse the calls: whole tensors, and bytes that live at one time never overlap."""
-    plan = plan_memory(program)
+    plan = plan_layer_by_layer(program)
     entry = generate_library(program, plan).sources["small_net_lib0.c"]
-    assert f"arena[{arena_bytes(plan)}]" in entry
+    assert f"arena[{plan.arena_bytes}]" in entry
     live: dict[str, tuple[int, int]] = {}
     last = {name: i for i, step in enumerate(program.steps) for name in step.inputs}
     for i, step in enumerate(program.steps):
@@ -111,17 +113,19 @@ def test_calls_use_the_planned_offsets(program: Program) -> None:
         assert call is not None
         arguments = call[1].split(", ")
         for name, argument in zip(step.inputs, arguments[::2], strict=False):
-            assert argument == ("x" if name == "x" else f"arena + {live[name][0]}"), step.name
+            assert argument == ("caller.input" if name == "x" else f"arena + {live[name][0]}"), (
+                step.name
+            )
         position = 2 * len(step.inputs)
         height = str(step.spec.output.height)
         assert arguments[position + 1 : position + 4] == [height, "0", height]
         live = {name: span for name, span in live.items() if last.get(name, i) >= i}
         if step.output == program.output:
-            assert arguments[position] == "output"
+            assert arguments[position] == "caller.output"
             continue
         start = int(arguments[position].removeprefix("arena + "))
         end = start + step.spec.output.nbytes
-        assert end <= arena_bytes(plan)
+        assert end <= plan.arena_bytes
         for name, (low, high) in live.items():
             overlap = start < high and low < end
             in_place = step.spec.op == "add" and name in step.inputs and last[name] == i
@@ -185,7 +189,7 @@ def small_net_input():  # type: ignore[no-untyped-def]
 
 
 def export(program: Program, folder: Path) -> Path:
-    plan = plan_memory(program)
+    plan = plan_layer_by_layer(program)
     description = metadata(program, plan, TARGET, {"note": 1})
     export_folder(generate_library(program, plan), "the module", description, folder)
     return folder
@@ -265,4 +269,5 @@ def test_null_pointers_are_an_error_code(deployment: Deployment) -> None:
 @pytest.mark.emu
 def test_the_arena_symbol_is_the_plan(deployment: Deployment) -> None:
     assert deployment.arena is not None
-    assert deployment.firmware.arena_bytes == arena_bytes(deployment.arena)
+    size = deployment.arena.sizes["AXI_SRAM"]
+    assert deployment.firmware.arena_bytes == -(-size // ARENA_ALIGNMENT) * ARENA_ALIGNMENT

@@ -58,24 +58,20 @@ def test_host_and_firmware_talk_in_turns(build):
     assert (result.stopped_by, result.uart) == ("end of program", b"{")
 
 
-@pytest.mark.parametrize("cycles", [False, True])
-def test_breakpoints_stop_at_each_entry(build, cycles):
+def test_watched_functions_are_reported_at_their_entry(build):
     program = """volatile int sum;
     __attribute__((noinline)) void layer(int n) { for (int i = 0; i < n; i++) sum += i; }
     int main(void) { layer(3); print("a"); layer(5); print("b"); return 0; }"""
-    whole = Board(build(program)).run(count_instructions=True)
-    board = Board(build(program))
-    board.break_at(["layer"])
-    parts = [board.run(cycles=cycles, count_instructions=True) for _ in range(3)]
-    assert [part.stopped_by for part in parts] == ["breakpoint", "breakpoint", "end of program"]
-    assert [part.uart for part in parts] == [b"", b"a", b"b"]
-    assert sum(part.instructions for part in parts) == whole.instructions
-    late = Board(build(program))
-    late.run(until=b"a")
-    late.break_at(["layer"])
-    assert late.run().stopped_by == "breakpoint"
+    board, seen = Board(build(program)), []
+    board.watch(["layer"], lambda name: seen.append((name, board.read_registers()[0], board.usage)))
+    result = board.run(cycles=True)
+    assert [(name, argument) for name, argument, _ in seen] == [("layer", 3), ("layer", 5)]
+    first, second = (usage for _, _, usage in seen)
+    assert 0 < first.cycles < second.cycles < board.usage.cycles == result.cycles
+    assert board.usage.stalls == result.stalls
+    assert board.usage.instructions == result.instructions
     with pytest.raises(InvalidValueError, match="'none': not in"):
-        late.break_at(["none"])
+        board.watch(["none"], seen.append)
 
 
 def test_a_callback_answers_while_the_program_runs(build):

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from tvm_mpq.codegen.archive import FORMAT_VERSION
-from tvm_mpq.codegen.library import Library, arena_bytes
+from tvm_mpq.codegen.library import Library
 from tvm_mpq.codegen.program import Program
 from tvm_mpq.errors import InvalidValueError
-from tvm_mpq.memory.arena import ArenaPlan
+from tvm_mpq.memory.stages import StagePlan
 from tvm_mpq.target import Target
 
 # u64 magic, u64 0, u64 0 names, u64 0 arrays: all weights are in the sources.
@@ -21,13 +21,13 @@ _EMPTY_PARAMS = (0xF7E58D4F05049CB7).to_bytes(8, "little") + bytes(24)
 
 
 def metadata(
-    program: Program, plan: ArenaPlan, target: Target, extra: dict[str, Any]
+    program: Program, plan: StagePlan, target: Target, extra: dict[str, Any]
 ) -> dict[str, Any]:
     """The content of metadata.json; ``extra`` is our own section, ``tvm_mpq``."""
     x, y = program.tensors[program.input], program.tensors[program.output]
     main = {
         "device": 1,
-        "workspace_size_bytes": arena_bytes(plan),
+        "workspace_size_bytes": plan.arena_bytes,
         "constants_size_bytes": sum(array.nbytes for array in program.constants.values()),
         "io_size_bytes": x.nbytes + y.nbytes,
         "inputs": {program.input: {"size": x.nbytes, "dtype": "uint8"}},

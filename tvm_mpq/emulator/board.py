@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tvm_mpq.emulator.annotate import AnnotatedInstruction, annotate
@@ -19,7 +20,7 @@ from tvm_mpq.emulator.idle import IdleWatch
 from tvm_mpq.emulator.image import load_image
 from tvm_mpq.emulator.interrupts import SVCALL, Interrupts
 from tvm_mpq.emulator.pricing import EdgePricer
-from tvm_mpq.emulator.profile import Profile, build_profile, difference
+from tvm_mpq.emulator.profile import Profile, Usage, build_profile, difference, usage_so_far
 from tvm_mpq.emulator.registers import attach_registers
 from tvm_mpq.emulator.systick import SysTick
 from tvm_mpq.emulator.usart import Console
@@ -32,7 +33,6 @@ WAITING_FOR_INTERRUPT = "waiting for interrupt"
 INSTRUCTION_LIMIT = "instruction limit"
 TIME_LIMIT = "time limit"
 RESET_REQUESTED = "reset requested"
-BREAKPOINT = "breakpoint"
 
 # A masked interrupt is looked at again after so many cycles.
 _RETRY_CYCLES = 200
@@ -45,7 +45,7 @@ class RunResult:
     Attributes
     ----------
     stopped_by: "end of program", "until", "waiting for input", "waiting for interrupt",
-        "instruction limit", "time limit", "reset requested" or "breakpoint".
+        "instruction limit", "time limit" or "reset requested".
     uart: bytes the firmware sent during this call.
     instructions: executed in this call; None unless counted.
     cycles: modelled cycles of this call (an error of +-3 % on int8 networks); None unless modelled.
@@ -175,15 +175,24 @@ class Board:
         if data:
             self.console.feed(data)
 
-    def break_at(self, functions: Iterable[str]) -> None:
-        """Makes every later ``run`` stop with "breakpoint" when one of ``functions`` is entered.
+    def watch(self, functions: Iterable[str], on_entry: Callable[[str], None]) -> None:
+        """Calls ``on_entry(name)`` whenever one of ``functions`` is entered.
 
-        The function's first block has run by then, so that the program goes on with the next call
-        of ``run``.
+        Registers and memory are as at the call; the cycles of the function's first block are
+        already in ``usage``.
         """
         for name in functions:
             address, _ = self._symbol(name)
-            self._core.on_block(address, lambda: self.request_stop(BREAKPOINT))
+            self._core.on_block(address, partial(on_entry, name))
+
+    @property
+    def usage(self) -> Usage:
+        """Instructions, cycles and stalls since reset; every run must have had ``cycles=True``."""
+        return usage_so_far(self._state)
+
+    def read_registers(self) -> tuple[int, ...]:
+        """r0 to r12, sp, lr and pc."""
+        return self._core.snapshot()
 
     def request_stop(self, reason: str) -> None:
         """Stops before the next block; ``run`` then returns ``stopped_by=reason``."""

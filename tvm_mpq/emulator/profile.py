@@ -116,3 +116,16 @@ def _usage(sums: dict[str, int]) -> Usage:
     cycles = sums["spent"] + sum(sums[cause] for cause in CAUSES if cause != "pipeline")
     stalls = {cause: round(sums[cause] / TIME_UNIT) for cause in CAUSES}
     return Usage(sums["instructions"], cycles // TIME_UNIT, stalls)
+
+
+def usage_so_far(state: Any) -> Usage:
+    """Everything since reset, from the counter's running totals; only if all of it was modelled."""
+    lost = {
+        "mispredict": state.lost_mispredict,
+        "flash": state.lost_flash,
+        "axi": state.lost_sram,
+        "unaligned": state.lost_unaligned,
+    }
+    spent = state.time - sum(lost.values())
+    pipeline = spent - state.instructions * _IDEAL_COST
+    return _usage({"instructions": state.instructions, "spent": spent, "pipeline": pipeline} | lost)

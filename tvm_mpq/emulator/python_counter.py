@@ -86,11 +86,17 @@ class _State:
         self.instructions = self.instruction_limit = self.time = self.deadline = 0
         self.mispredict_cost = self.unaligned_cost = 0
         self.flash_data_cost = self.flash_code_cost = self.sram_cost = 0
+        self.lost_mispredict = self.lost_unaligned = self.lost_flash = self.lost_sram = 0
         self.stack_limit = self.faulty_guard = self.fault_address = 0
         self.previous = self.current_edge = self.edge_count = 0
         self.last_line = NO_LINE
         self.regions: dict[int, int] = {}
         self.code, self.data = _Cache(), _Cache()
+
+    def spend(self, lost: str, cost: int) -> None:
+        """Add ``cost`` to the time, and to what was lost by one cause."""
+        setattr(self, lost, getattr(self, lost) + cost)
+        self.time += cost
 
 
 class PythonCounter:
@@ -196,7 +202,7 @@ class PythonCounter:
         counter = self._predictor[slot]
         if (counter >= 2) != taken:
             edge.mispredicts += 1
-            self.state.time += self.state.mispredict_cost
+            self.state.spend("lost_mispredict", self.state.mispredict_cost)
         self._predictor[slot] = min(counter + 1, 3) if taken else max(counter - 1, 0)
 
     def _fetch(self, edge: _Edge) -> None:
@@ -212,10 +218,10 @@ class PythonCounter:
                 continue
             if region == REGION_FLASH:
                 edge.flash_code += 1
-                state.time += state.flash_code_cost
+                state.spend("lost_flash", state.flash_code_cost)
             else:
                 edge.sram_code += 1
-                state.time += state.sram_cost
+                state.spend("lost_sram", state.sram_cost)
 
     def _on_memory(
         self, engine: unicorn.Uc, access: int, address: int, size: int, value: int, __: Any
@@ -229,7 +235,7 @@ class PythonCounter:
         if access == unicorn.UC_MEM_READ:
             if size == 4 and address & 3:
                 edge.unaligned += 1
-                state.time += state.unaligned_cost
+                state.spend("lost_unaligned", state.unaligned_cost)
         elif size < 4:
             if region == REGION_TCM:
                 edge.narrow_tcm += 1
@@ -248,10 +254,10 @@ class PythonCounter:
             return
         if region == REGION_FLASH:
             edge.flash_data += 1
-            state.time += state.flash_data_cost
+            state.spend("lost_flash", state.flash_data_cost)
         else:
             edge.sram_data += 1
-            state.time += state.sram_cost
+            state.spend("lost_sram", state.sram_cost)
 
     def _on_guard(self, engine: unicorn.Uc, address: int, _: int, guard: Guard) -> None:
         clear_it_state(engine)

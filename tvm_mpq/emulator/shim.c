@@ -52,6 +52,7 @@ struct board {
   uint64_t instructions, instruction_limit;
   int64_t time, deadline; /* 1/1000 cycle; one cycle per instruction when not modelled */
   int64_t mispredict_cost, unaligned_cost, flash_data_cost, flash_code_cost, sram_cost;
+  int64_t lost_mispredict, lost_unaligned, lost_flash, lost_sram; /* of `time`, so far */
   uint64_t stack_limit, faulty_guard, fault_address, control_register, status_register;
   uint32_t previous, previous_edge, current_edge, last_line;
   edge_t *edges;
@@ -160,12 +161,17 @@ static int lookup(cache_t *c, uint32_t address) {
   return 0;
 }
 
+static void spend(board_t *b, int64_t *lost, int64_t cost) {
+  *lost += cost;
+  b->time += cost;
+}
+
 static void predict(board_t *b, edge_t *e, uint32_t end) {
   uint8_t *counter = b->predictor + (end >> 1 & 0xffff);
   int taken = e->to != end;
   if ((*counter >= 2) != taken) {
     e->mispredicts++;
-    b->time += b->mispredict_cost;
+    spend(b, &b->lost_mispredict, b->mispredict_cost);
   }
   if (taken) *counter += *counter < 3;
   else *counter -= *counter > 0;
@@ -178,8 +184,8 @@ static void fetch(board_t *b, edge_t *e) {
     if (line == b->last_line) continue;
     b->last_line = line;
     if (lookup(&b->code, line)) continue;
-    if (region == REGION_FLASH) e->flash_code++, b->time += b->flash_code_cost;
-    else e->sram_code++, b->time += b->sram_cost;
+    if (region == REGION_FLASH) e->flash_code++, spend(b, &b->lost_flash, b->flash_code_cost);
+    else e->sram_code++, spend(b, &b->lost_sram, b->sram_cost);
   }
 }
 
@@ -227,8 +233,8 @@ static void clear_it_state(board_t *b) {
 }
 
 static void miss(board_t *b, edge_t *e, int region) {
-  if (region == REGION_FLASH) e->flash_data++, b->time += b->flash_data_cost;
-  else e->sram_data++, b->time += b->sram_cost;
+  if (region == REGION_FLASH) e->flash_data++, spend(b, &b->lost_flash, b->flash_data_cost);
+  else e->sram_data++, spend(b, &b->lost_sram, b->sram_cost);
 }
 
 void on_memory(void *engine, int type, uint64_t address, int size, int64_t value, board_t *b) {
@@ -242,7 +248,7 @@ void on_memory(void *engine, int type, uint64_t address, int size, int64_t value
     if (size < 4) *(region == REGION_TCM ? &e->narrow_tcm : &e->narrow_cached) += 1;
   } else if (size == 4 && a & 3) {
     e->unaligned++;
-    b->time += b->unaligned_cost;
+    spend(b, &b->lost_unaligned, b->unaligned_cost);
   }
   if (region == REGION_TCM) return;
   if (!lookup(&b->data, a)) miss(b, e, region);

@@ -61,6 +61,73 @@ def global_avg_pool_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
     return kernel
 
 
+def global_avg_pool_rows_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
+    """The same mean from rows as they come: y0 and rows count rows of the *input*.
+
+    y holds a uint32 sum per channel (4 * C bytes) until the last row, which turns the sums into
+    codes, in place: word g of the codes is stored after the sums it is made of, all at g or later.
+    """
+    x, y = spec.x, spec.output
+    x_shape, x_dtype = x.buffer
+    channels, per_word = x.channels, y.codes_per_word
+    base = x.zero_point * x.height * x.width
+
+    @T.prim_func(s_tir=True)
+    def kernel(
+        x_ptr: T.handle,
+        icn_ptr: T.handle,
+        x_ring: T.int32,
+        y_ring: T.int32,
+        y0: T.int32,
+        rows: T.int32,
+        y_ptr: T.handle,
+    ):
+        T.func_attr({"tirx.noalias": True})
+        X = T.match_buffer(x_ptr, (x_ring, *x_shape[1:]), x_dtype)
+        ICN = T.match_buffer(icn_ptr, (spec.icn_words,), "int32")
+        Y = T.match_buffer(y_ptr, (y_ring * channels,), "uint32")
+        total = T.sblock_alloc_buffer((1,), "int32")
+        word = T.sblock_alloc_buffer((1,), "uint32")
+        for row, channel in T.grid(rows, channels):
+            with T.sblock("sum"):
+                v_row = T.axis.spatial(rows, row)
+                v_c = T.axis.spatial(channels, channel)
+                T.reads(X[0:x_ring, 0 : x_shape[1]], ICN[0 : spec.icn_words])
+                T.writes(Y[0:channels])
+                total[0] = ICN[0] - base
+                if y0 + v_row > 0:
+                    total[0] = T.Cast("int32", Y[v_c])
+                for j in T.serial(x.width):
+                    total[0] = total[0] + load_code(X, x, T.truncmod(y0 + v_row, x_ring), v_c, j)
+                Y[v_c] = T.Cast("uint32", total[0])
+        if y0 + rows == x.height:
+            for group in T.serial(y.line_words):
+                with T.sblock("finish"):
+                    v_g = T.axis.spatial(y.line_words, group)
+                    T.reads(Y[0:channels], ICN[0 : spec.icn_words])
+                    T.writes(Y[0:channels])
+                    word[0] = T.uint32(0)
+                    for j in T.serial(T.min(per_word, channels - v_g * per_word)):
+                        word[0] = T.bitwise_or(
+                            word[0],
+                            placed(
+                                saturated(
+                                    T.shift_right(
+                                        T.Cast("int64", ICN[1])
+                                        * T.Cast("int64", T.Cast("int32", Y[v_g * per_word + j])),
+                                        T.Cast("int64", ICN[2]),
+                                    ),
+                                    y,
+                                ),
+                                j,
+                                y.bits,
+                            ),
+                        )
+                    Y[v_g] = word[0]
+
+    return kernel
+
+
 def max_pool2d_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
     """Maximum of codes; taps beyond the borders do not count (code 0 is the smallest)."""
     x, y = spec.x, spec.output

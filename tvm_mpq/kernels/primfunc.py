@@ -9,7 +9,11 @@ from tvm_mpq.kernels.dense import dense_primfunc
 from tvm_mpq.kernels.depthwise import depthwise_primfunc
 from tvm_mpq.kernels.elementwise import add_primfunc, concat_primfunc
 from tvm_mpq.kernels.gemm import gemm_primfunc
-from tvm_mpq.kernels.pool import global_avg_pool_primfunc, max_pool2d_primfunc
+from tvm_mpq.kernels.pool import (
+    global_avg_pool_primfunc,
+    global_avg_pool_rows_primfunc,
+    max_pool2d_primfunc,
+)
 from tvm_mpq.kernels.spec import KernelSpec
 
 _BUILDERS: dict[str, Callable[[KernelSpec], tirx.PrimFunc]] = {
@@ -18,6 +22,7 @@ _BUILDERS: dict[str, Callable[[KernelSpec], tirx.PrimFunc]] = {
     "depthwise_conv2d": depthwise_primfunc,
     "dense": dense_primfunc,
     "global_avg_pool": global_avg_pool_primfunc,
+    "global_avg_pool_rows": global_avg_pool_rows_primfunc,
     "max_pool2d": max_pool2d_primfunc,
     "add": add_primfunc,
     "concat": concat_primfunc,

@@ -18,10 +18,13 @@ _SHORT = {
     "depthwise_conv2d": "dw",
     "dense": "fc",
     "global_avg_pool": "gap",
+    "global_avg_pool_rows": "gaprows",
     "max_pool2d": "maxpool",
     "add": "add",
     "concat": "concat",
 }
+_WEIGHTLESS_ICN_WORDS = {"add": 4, "concat": 6, "global_avg_pool": 3, "global_avg_pool_rows": 3}
+_WINDOWLESS = ("add", "concat", "global_avg_pool", "global_avg_pool_rows")
 _BYTES = {"uint8": 1, "int16": 2, "int32": 4}
 
 
@@ -46,7 +49,8 @@ class KernelSpec:
     Attributes
     ----------
     op: one of conv2d, pointwise_conv2d, depthwise_conv2d, dense, global_avg_pool, max_pool2d, add,
-        concat. w_bits: 0 for weightless operators.
+        concat; or global_avg_pool_rows, which codegen puts in the place of global_avg_pool to pool
+        rows as they come. w_bits: 0 for weightless operators.
     kernel, strides: (y, x). padding: (top, left, bottom, right) in pixels.
     pixels: gemm only, the pixels of a row that are packed, multiplied and stored together.
     """
@@ -123,7 +127,7 @@ class KernelSpec:
             return "" if self.kernel == (self.x.height, self.x.width) else size
         if self.op == "pointwise_conv2d":
             return "" if self.strides == (1, 1) else stride
-        return "" if self.op in ("add", "concat", "global_avg_pool") else size + stride
+        return "" if self.op in _WINDOWLESS else size + stride
 
     @property
     def _variant(self) -> str:
@@ -191,4 +195,4 @@ class KernelSpec:
         """32-bit words of the packed requantization parameters."""
         if self.w_bits:
             return 2 * self.output.channels + -(-self.output.channels // 2)
-        return {"add": 4, "concat": 6, "global_avg_pool": 3}.get(self.op, 0)
+        return _WEIGHTLESS_ICN_WORDS.get(self.op, 0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from random import Random
 
 from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.specs import WORD_BYTES
@@ -27,6 +28,8 @@ class Buffer:
     size: bytes. first_use: the step that writes it. last_use: the last step that reads it.
     region: the memory it lies in.
     alias_of: a buffer that dies in step ``first_use``; this one is written over it, at its offset.
+    follows: (name, gap) of buffers that die in step ``first_use`` while this one grows: it may
+        overlap them if it starts at least ``gap`` bytes (of either sign) below them.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Buffer:
     last_use: int
     region: str = "AXI_SRAM"
     alias_of: str | None = None
+    follows: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -52,6 +56,13 @@ class Buffer:
     def meets(self, other: Buffer) -> bool:
         """True if some step sees both buffers alive."""
         return self.first_use <= other.last_use and other.first_use <= self.last_use
+
+    def clearance(self, other: Buffer) -> int:
+        """Bytes that this one's start must lie below the other's start when it begins there."""
+        for name, gap in self.follows:
+            if name == other.name:
+                return min(gap, self.size)
+        return self.size
 
 
 @dataclass(frozen=True)
@@ -124,7 +135,8 @@ class ArenaPlan:
         if one.region != other.region or not one.meets(other) or _is_in_place(one, other):
             return False
         start, other_start = self.offsets[one.name], self.offsets[other.name]
-        return start < other_start + other.size and other_start < start + one.size
+        below = start + one.clearance(other) <= other_start
+        return not below and start < other_start + other.clearance(one)
 
     def _span(self, buffer: Buffer) -> str:
         offset = self.offsets[buffer.name]
@@ -133,11 +145,16 @@ class ArenaPlan:
 
 # Buffers that alias each other share one offset, so they are placed together: the original first.
 _Group = tuple[Buffer, ...]
+# Buffer -> each other one that is alive with it: its name, and how far below and above that one's
+# start no start is allowed.
+_Conflicts = Mapping[str, Sequence[tuple[str, int, int]]]
 # Largest key first. Which order is best depends on the graph; none wins always.
 _Order = Callable[[_Group], tuple[int, ...]]
 
 
-def plan_arena(buffers: Sequence[Buffer], alignment: int = WORD_BYTES) -> ArenaPlan:
+def plan_arena(
+    buffers: Sequence[Buffer], alignment: int = WORD_BYTES, attempts: int = 0
+) -> ArenaPlan:
     """Place ``buffers``, each region for itself; the smallest of a few greedy placements.
 
     The same buffers in the same order always give the same plan.
@@ -145,6 +162,7 @@ def plan_arena(buffers: Sequence[Buffer], alignment: int = WORD_BYTES) -> ArenaP
     Parameters
     ----------
     alignment: of every offset, in bytes; a power of two, at least a word.
+    attempts: how many shuffled orders to try when the greedy ones miss the lower bound.
 
     Raises
     ------
@@ -161,7 +179,7 @@ def plan_arena(buffers: Sequence[Buffer], alignment: int = WORD_BYTES) -> ArenaP
     for region in dict.fromkeys(buffer.region for buffer in buffers):
         members = [buffer for buffer in buffers if buffer.region == region]
         bounds[region] = lower_bound(members, alignment)
-        sizes[region], placed = _best_placement(members, alignment)
+        sizes[region], placed = _best_placement(members, alignment, attempts)
         offsets |= placed
     in_order = {buffer.name: offsets[buffer.name] for buffer in buffers}
     plan = ArenaPlan(tuple(buffers), in_order, sizes, bounds, alignment)
@@ -170,35 +188,55 @@ def plan_arena(buffers: Sequence[Buffer], alignment: int = WORD_BYTES) -> ArenaP
 
 
 def lower_bound(buffers: Sequence[Buffer], alignment: int = WORD_BYTES) -> int:
-    """The most bytes alive in one step; an alias counts nothing while its buffer still lives."""
+    """The most bytes alive in one step; an alias counts nothing while its buffer still lives.
+
+    What a follower may share with the buffer it follows counts once.
+    """
     return max(_live_bytes(buffers, alignment).values(), default=0)
 
 
 def _live_bytes(buffers: Sequence[Buffer], alignment: int) -> Counter[int]:
     """Bytes alive in each step that writes a buffer; the sum only rises in such steps."""
     live: Counter[int] = Counter()
+    sizes = {buffer.name: buffer.size for buffer in buffers}
     for step in {buffer.first_use for buffer in buffers}:
         for b in buffers:
             begin = b.first_use + (b.alias_of is not None)
             if begin <= step <= b.last_use:
                 live[step] += _round_up(b.size, alignment)
+            if b.first_use == step:
+                shares = [min(b.size - gap, b.size, sizes.get(n, 0)) for n, gap in b.follows]
+                live[step] -= sum(max(0, share) for share in shares)
     return live
 
 
-def _best_placement(buffers: Sequence[Buffer], alignment: int) -> tuple[int, dict[str, int]]:
+def _best_placement(
+    buffers: Sequence[Buffer], alignment: int, attempts: int
+) -> tuple[int, dict[str, int]]:
     """Arena bytes and offsets of the smallest placement; of equal ones the first."""
     groups = _alias_groups(buffers)
-    live = _live_bytes(buffers, alignment)
+    live, conflicts = _live_bytes(buffers, alignment), _conflicts(buffers)
     placements = [
-        _place(sorted(groups, key=order, reverse=True), alignment) for order in _orders(live)
+        _place(sorted(groups, key=order, reverse=True), conflicts, alignment)
+        for order in _orders(live)
     ]
     by_time = sorted(groups, key=lambda group: group[0].first_use)
-    placements.append(_place(by_time, alignment, ceiling=max(live.values())))
-    candidates = []
-    for offsets in placements:
-        end = max(offsets[buffer.name] + buffer.size for buffer in buffers)
-        candidates.append((_round_up(end, alignment), offsets))
-    return min(candidates, key=lambda candidate: candidate[0])
+    placements.append(_place(by_time, conflicts, alignment, ceiling=max(live.values())))
+    best = min(placements, key=lambda offsets: _end(buffers, offsets))
+    random = Random(0)
+    for _ in range(attempts):
+        if _end(buffers, best) <= max(live.values()):
+            break
+        by_size = sorted(
+            groups, key=lambda group: group[0].size * random.uniform(0.3, 1.0), reverse=True
+        )
+        trial = _place(by_size, conflicts, alignment)
+        best = min(best, trial, key=lambda offsets: _end(buffers, offsets))
+    return _round_up(_end(buffers, best), alignment), best
+
+
+def _end(buffers: Sequence[Buffer], offsets: Mapping[str, int]) -> int:
+    return max(offsets[buffer.name] + buffer.size for buffer in buffers)
 
 
 def _orders(live: Mapping[int, int]) -> tuple[_Order, ...]:
@@ -221,7 +259,20 @@ def _orders(live: Mapping[int, int]) -> tuple[_Order, ...]:
     )
 
 
-def _place(groups: Sequence[_Group], alignment: int, ceiling: int | None = None) -> dict[str, int]:
+def _conflicts(buffers: Sequence[Buffer]) -> _Conflicts:
+    return {
+        b.name: [
+            (other.name, b.clearance(other), other.clearance(b))
+            for other in buffers
+            if other is not b and b.meets(other)
+        ]
+        for b in buffers
+    }
+
+
+def _place(
+    groups: Sequence[_Group], conflicts: _Conflicts, alignment: int, ceiling: int | None = None
+) -> dict[str, int]:
     """Each group at the lowest offset where none of its members meets a live buffer.
 
     With a ceiling, every second group hangs from it instead, where there is room. In order of time
@@ -229,14 +280,13 @@ def _place(groups: Sequence[_Group], alignment: int, ceiling: int | None = None)
     (neighbours always lie at opposite ends); lowest offsets alone cost random chains up to 45 %.
     """
     offsets: dict[str, int] = {}
-    placed: list[Buffer] = []
     for index, group in enumerate(groups):
         # A start strictly inside (low, high) makes a member overlap a buffer that is placed.
         taken = [
-            (offsets[p.name] - b.size, offsets[p.name] + p.size)
+            (offsets[other] - below, offsets[other] + above)
             for b in group
-            for p in placed
-            if b.meets(p)
+            for other, below, above in conflicts[b.name]
+            if other in offsets
         ]
         start = -1
         if ceiling is not None and index % 2:
@@ -244,7 +294,6 @@ def _place(groups: Sequence[_Group], alignment: int, ceiling: int | None = None)
         if start < 0:
             start = _lowest(taken, alignment)
         offsets |= {b.name: start for b in group}
-        placed += group
     return offsets
 
 

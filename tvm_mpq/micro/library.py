@@ -31,6 +31,7 @@ class Library:
     model_name: the name people read.
     input_in_arena: the input has a slot in the arena, which run destroys; else the application
         brings a buffer of its own.
+    input_by_rows: the input is pushed row by row and has no buffer at all.
     """
 
     folder: Path
@@ -39,6 +40,7 @@ class Library:
     input: TensorInfo
     output: TensorInfo
     input_in_arena: bool
+    input_by_rows: bool = False
 
     @staticmethod
     def read(folder: Path) -> Library:
@@ -80,14 +82,17 @@ def _parse(folder: Path, metadata: dict[str, Any]) -> Library:
         )
     main = content["memory"]["functions"]["main"][0]
     # The arena plan as a table; its first row is the heading.
-    arena = content.get("tvm_mpq", {}).get("arena", [])[1:]
+    own = content.get("tvm_mpq", {})
+    arena = own.get("arena", [])[1:]
+    by_rows = own.get("input_buffer") == "rows"
     return Library(
         folder,
         module,
         c_name(str(content["model_name"])),
         _one_tensor(folder, "input", main["inputs"]),
         _one_tensor(folder, "output", main["outputs"]),
-        not arena or any(next(iter(main["inputs"])) in row for row in arena),
+        not by_rows and (not arena or any(next(iter(main["inputs"])) in row for row in arena)),
+        by_rows,
     )
 
 

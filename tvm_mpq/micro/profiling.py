@@ -1,11 +1,13 @@
 """Cycles per layer of a network on the emulated board.
 
-The program stops at the entry of every kernel; what ran since the stop before belongs to the layer
-before. The first block of a kernel (a few cycles) counts for its predecessor.
+Every kernel call is watched: what runs between two calls belongs to the layer of the first one. A
+layer may run in many bands, and layers may share a kernel: the constants in a call tell which layer
+it is. The first block of a kernel (a few cycles) counts for its predecessor.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +25,7 @@ SOURCE = "emulator"
 # Functions of a layer with less than this share of the most expensive one are not shown.
 _SHOWN_SHARE = 0.02
 _RUN_STARTS, _RUN_ENDS = "board_cycles_start", "board_cycles_stop"
-
+_SP = 13
 
 Layers = Sequence[dict[str, Any]]
 
@@ -93,89 +95,135 @@ def profile_on_emulator(
 
     Parameters
     ----------
-    layers: the ``layers`` of the library's description, in program order, with their ``symbol``.
+    layers: the ``layers`` of the library's description, in program order, with their ``symbol`` and
+        ``constant``.
     image: uint8, the bytes of one input.
     clock_mhz: 400 or 480, which have different flash wait states; the target's when not given.
-    on_layer: called as (index, board) when layer ``index`` has finished and its output is in place.
+    on_layer: called as (index, board) when a call for layer ``index`` has finished.
     timeout: wall-clock seconds of one inference.
     """
-    run = _run_by_layers(firmware, layers, image, clock_mhz, on_layer, timeout)
-    costs = [_cost(layer, part) for layer, part in zip(layers, run.layers, strict=True)]
+    watcher = _Watcher(firmware, layers, clock_mhz, timeout, on_layer)
+    watcher.run(image)
+    costs = [watcher.cost(index) for index in range(len(layers))]
     clock = clock_mhz or firmware.target.clock_mhz
-    cycles = run.entry.cycles + sum(layer.cycles for layer in costs)
+    cycles = watcher.entry_cycles + sum(layer.cycles for layer in costs)
     return NetworkProfile(SOURCE, clock, MODEL_ERROR, tuple(costs), cycles)
 
 
 def annotate_on_emulator(
     firmware: Firmware, layers: Layers, image: np.ndarray, name: str
 ) -> list[AnnotatedFunction]:
-    """The functions in which layer ``name`` spends its cycles, instruction by instruction.
+    """The kernel of layer ``name`` and the functions it calls, instruction by instruction.
 
-    Executions and cycles of an instruction cover the whole inference: layers share functions.
+    Executions and cycles cover the whole inference: layers share functions.
     """
-    names = [layer["name"] for layer in layers]
-    if name not in names:
-        raise InvalidValueError(f"layer {name!r}: not in this network; it has {', '.join(names)}")
-    run = _run_by_layers(firmware, layers, image, None, None, 600.0)
-    used = run.layers[names.index(name)].profile.functions
-    worth_showing = [f for f in used if f.usage.cycles > _SHOWN_SHARE * used[0].usage.cycles]
-    return [
-        AnnotatedFunction(f.name, f.usage.cycles, tuple(run.board.annotate(f.name)))
-        for f in worth_showing
-    ]
+    chosen = [layer for layer in layers if layer["name"] == name]
+    if not chosen:
+        known = ", ".join(layer["name"] for layer in layers)
+        raise InvalidValueError(f"layer {name!r}: not in this network; it has {known}")
+    watcher = _Watcher(firmware, layers, None, 600.0, None)
+    watcher.run(image)
+    return watcher.annotated(chosen[0]["symbol"])
 
 
-@dataclass(frozen=True)
-class _LayerRun:
-    """What ran before the first kernel, and in each layer (emulator RunResults)."""
+class _Watcher:
+    """One inference on an emulated board, its costs split by layer."""
 
-    board: Any
-    entry: Any
-    layers: list[Any]
-
-
-def _run_by_layers(
-    firmware: Firmware,
-    layers: Layers,
-    image: np.ndarray,
-    clock_mhz: int | None,
-    on_layer: Callable[[int, Any], None] | None,
-    timeout: float,
-) -> _LayerRun:
-    segments: list[Any] = []
-
-    def on_break(board: Any, result: Any) -> None:
-        segments.append(result)
-        finished = len(segments) - 3  # start of the run and entry of the first kernel come first
-        if on_layer is not None and 0 <= finished < len(layers):
-            on_layer(finished, board)
-
-    transport = EmulatorTransport(
-        Path(firmware.elf),
-        run_timeout=timeout,
-        make_board=lambda elf: Board(elf, clock_mhz=clock_mhz),
-        on_break=on_break,
-        cycles=True,
-    )
-    transport.board.break_at([_RUN_STARTS, _RUN_ENDS, *{layer["symbol"] for layer in layers}])
-    inputs = image.reshape(1, -1)
-    run_session(transport, firmware.output, inputs, run_timeout=timeout, elf=firmware.elf)
-    if len(segments) != len(layers) + 2:
-        raise InvalidValueError(
-            f"{firmware.elf}: {len(segments) - 2} kernels ran, its description has {len(layers)};"
-            " compile it again"
+    def __init__(
+        self,
+        firmware: Firmware,
+        layers: Layers,
+        clock_mhz: int | None,
+        timeout: float,
+        on_layer: Callable[[int, Any], None] | None,
+    ) -> None:
+        self._firmware, self._layers, self._timeout = firmware, layers, timeout
+        self._on_layer = on_layer
+        self._transport = EmulatorTransport(
+            Path(firmware.elf),
+            run_timeout=timeout,
+            make_board=lambda elf: Board(elf, clock_mhz=clock_mhz),
+            cycles=True,
         )
-    return _LayerRun(transport.board, segments[1], segments[2:])
+        self._board = self._transport.board
+        self._by_constant = {
+            (layer["symbol"], self._board.symbols.get(layer["constant"], 0)): index
+            for index, layer in enumerate(layers)
+        }
+        self._inputs = {layer["symbol"]: len(layer["inputs"]) for layer in layers}
+        self._sums = [dict[str, int]() for _ in layers]
+        self._running: int | None = None
+        self._before: Any = None
+        self.entry_cycles = 0
+        self._board.watch([_RUN_STARTS, _RUN_ENDS, *self._inputs], self._entered)
+
+    def run(self, image: np.ndarray) -> None:
+        """Send the image, run, check that every layer ran."""
+        firmware = self._firmware
+        run_session(
+            self._transport,
+            firmware.output,
+            image.reshape(1, -1),
+            run_timeout=self._timeout,
+            elf=firmware.elf,
+        )
+        idle = [layer["name"] for layer, s in zip(self._layers, self._sums, strict=True) if not s]
+        if idle:
+            raise InvalidValueError(
+                f"{firmware.elf}: layer {idle[0]} never ran; its description belongs to another"
+                " program: compile it again"
+            )
+
+    def cost(self, index: int) -> LayerCost:
+        """What layer ``index`` took."""
+        layer, sums = self._layers[index], dict(self._sums[index])
+        size = layer["weight_bytes"] + layer["side_bytes"] + layer["output_bytes"]
+        cycles, instructions = sums.pop("cycles"), sums.pop("instructions")
+        kind, macs = layer["kernel"], layer["macs"]
+        return LayerCost(layer["name"], kind, macs, cycles, instructions, sums, size)
+
+    def annotated(self, kernel: str) -> list[AnnotatedFunction]:
+        """``kernel`` and what it calls, most expensive first."""
+        lines = self._board.annotate(kernel)
+        names = {address: name for name, address in self._board.symbols.items()}
+        called = {names.get(_branch_target(line.text), "") for line in lines} - {"", kernel}
+        found = [(kernel, lines), *((name, self._board.annotate(name)) for name in sorted(called))]
+        functions = [
+            AnnotatedFunction(name, round(sum(line.cycles for line in lines)), tuple(lines))
+            for name, lines in found
+        ]
+        functions.sort(key=lambda function: -function.cycles)
+        return [f for f in functions if f.cycles > _SHOWN_SHARE * functions[0].cycles]
+
+    def _entered(self, name: str) -> None:
+        usage = self._board.usage
+        if self._before is not None:
+            self._add(usage)
+        if self._running is not None and self._on_layer is not None:
+            self._on_layer(self._running, self._board)
+        self._running = self._layer_of(name) if name in self._inputs else None
+        self._before = None if name == _RUN_ENDS else usage
+
+    def _add(self, usage: Any) -> None:
+        cycles = usage.cycles - self._before.cycles
+        if self._running is None:
+            self.entry_cycles += cycles
+            return
+        sums = self._sums[self._running]
+        added = {cause: usage.stalls[cause] - self._before.stalls[cause] for cause in usage.stalls}
+        added["cycles"] = cycles
+        added["instructions"] = usage.instructions - self._before.instructions
+        for key, value in added.items():
+            sums[key] = sums.get(key, 0) + value
+
+    def _layer_of(self, symbol: str) -> int:
+        """The layer of the call that is being entered: its last constant tells."""
+        # On the stack after r0-r3: y0, rows, w, icn, scratch; each further input moves them by two.
+        place = self._board.read_registers()[_SP] + 4 * (2 * self._inputs[symbol] + 1)
+        (constant,) = struct.unpack("<I", self._board.read_memory(place, 4))
+        return self._by_constant[symbol, constant]
 
 
-def _cost(layer: dict[str, Any], segment: Any) -> LayerCost:
-    size = layer["weight_bytes"] + layer["side_bytes"] + layer["output_bytes"]
-    return LayerCost(
-        layer["name"],
-        layer["kernel"],
-        layer["macs"],
-        segment.cycles,
-        segment.instructions,
-        dict(segment.stalls),
-        size,
-    )
+def _branch_target(text: str) -> int:
+    """The address a BL jumps to; -1 for any other instruction."""
+    return int(text.split("#")[1], 16) if text.startswith("bl #") else -1

@@ -203,6 +203,7 @@ def _render(work: Path, library: Library, target: Target, clock_mhz: int) -> Non
         "input_macro": library.input.name.upper(),
         "input_size": library.input.size,
         "input_in_arena": library.input_in_arena,
+        "input_by_rows": library.input_by_rows,
         "output_name": library.output.name,
         "output_macro": library.output.name.upper(),
         "output_size": library.output.size,

@@ -171,8 +171,10 @@ class Session:
     def _send_input(self, data: bytes) -> None:
         offset = 0
         rejections = 0
+        # A device that takes rows takes no more than the rest of one; sending more is waste.
+        limit, most_taken = self._transport.chunk_bytes, 0
         while offset < len(data):
-            chunk = data[offset : offset + self._transport.chunk_bytes]
+            chunk = data[offset : offset + limit]
             payload = struct.pack("<II", self._sample, offset) + chunk
             try:
                 reply = self._request(FrameType.INPUT, payload, FrameType.ACK)
@@ -182,7 +184,11 @@ class Session:
                     raise
                 offset = min(error.detail, len(data))
                 continue
-            (offset,) = struct.unpack("<I", reply.payload)
+            (received,) = struct.unpack("<I", reply.payload)
+            most_taken = max(most_taken, received - offset)
+            if received < offset + len(chunk):
+                limit = most_taken or limit
+            offset = received
 
     def _send_run(self, data: bytes) -> RunOutput:
         """Run, and ask again while ``run_timeout`` allows: the device keeps its last result."""

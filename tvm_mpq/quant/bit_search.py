@@ -7,7 +7,7 @@ loss, no code, no scratch. It is the published baseline; other policies give the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum
 
 from tvm_mpq.errors import DoesNotFitError, InvalidValueError
@@ -18,6 +18,8 @@ MAX_BITS = max(WIDTHS)
 MIN_BITS = min(WIDTHS)
 # Algorithm 2 prefers the earliest layer whose share of the weight bytes is this near the largest.
 SHARE_MARGIN_PERCENT = 5
+# Widths of the activations -> (bytes of RAM, bytes by tensor where the memory is fullest).
+RamModel = Callable[[Mapping[str, int]], tuple[int, Mapping[str, int]]]
 # The classifier reads the pooled vector under the map's name, so pooling adds no tensor of its own.
 _NOT_A_LAYER = "global_avg_pool"
 
@@ -125,6 +127,7 @@ def paper_bit_plan(
     flash_budget: int,
     ram_budget: int,
     variant: Variant = Variant.PC_ICN,
+    ram_model: RamModel | None = None,
 ) -> BitPlan:
     """Widths by Algorithms 1 and 2 of arXiv 1905.13082.
 
@@ -134,6 +137,8 @@ def paper_bit_plan(
         network's inputs. Inputs and logits keep 8 bits.
     flash_budget, ram_budget: bytes.
     variant: the requantization whose constants count as read-only bytes.
+    ram_model: what the RAM budget limits in the place of input + output of a layer. Then the widest
+        (of these the largest) tensor is cut that is alive where the memory is fullest.
 
     Raises
     ------
@@ -142,7 +147,10 @@ def paper_bit_plan(
     """
     _check_layers(layers)
     _check_budgets(flash_budget, ram_budget)
-    activations, rw_cuts = _cut_activations(layers, ram_budget)
+    if ram_model is None:
+        activations, rw_cuts = _cut_activations(layers, ram_budget)
+    else:
+        activations, rw_cuts = _cut_fullest(layers, ram_budget, ram_model)
     weights, ro_cuts = _cut_weights(layers, activations, flash_budget, variant)
     return BitPlan(
         activations=activations,
@@ -153,7 +161,7 @@ def paper_bit_plan(
         flash_budget=flash_budget,
         ram_budget=ram_budget,
         policy="paper",
-        memory_model="paper",
+        memory_model="paper" if ram_model is None else "streamed",
         variant=variant.value,
     )
 
@@ -210,6 +218,31 @@ def _cut_activations(layers: Sequence[LayerSpec], budget: int) -> tuple[dict[str
             raise _ram_error(layers, bits, budget)
         cuts += made
     return bits, cuts
+
+
+def _cut_fullest(
+    layers: Sequence[LayerSpec], budget: int, ram_model: RamModel
+) -> tuple[dict[str, int], list[Cut]]:
+    """Halve the widest tensor of where the memory is fullest until the model's bytes fit."""
+    fixed = _fixed_tensors(layers)
+    bits = _activations(layers, MAX_BITS)
+    cuts: list[Cut] = []
+    while True:
+        need, alive = ram_model(bits)
+        if need <= budget:
+            return bits, cuts
+        free = [(bits[n], size, n) for n, size in alive.items() if n not in fixed]
+        free = [item for item in free if item[0] > MIN_BITS]
+        if not free:
+            tensors = ", ".join(f"{name} ({size} bytes)" for name, size in alive.items())
+            raise DoesNotFitError(
+                f"the activations do not fit the RAM: row by row, and with these tensors at their"
+                f" narrowest: {tensors}, {need} bytes are needed; the RAM budget leaves"
+                f" {budget} bytes for them, {need - budget} bytes too few; take a network with a"
+                " lower resolution or fewer channels"
+            )
+        name = max(free, key=lambda item: item[:2])[2]
+        cuts.append(_halve(bits, name, "rw", name))
 
 
 def _sweep(

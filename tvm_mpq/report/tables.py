@@ -34,6 +34,8 @@ class Report:
             "macs": sum(layer["macs"] for layer in self.description["layers"]),
             "layers": self.description["layers"],
             "arena": self.description["arena"],
+            "stages": self.description["stages"],
+            "input_buffer": self.description["input_buffer"],
         }
         if self.firmware is not None:
             content["elf"] = elf_sizes(self.firmware)
@@ -46,6 +48,7 @@ class Report:
 
         console = Console(file=io.StringIO(), width=200, color_system=None)
         console.print(self._layers())
+        console.print(self._stages())
         console.print(self._totals())
         if self.firmware is not None:
             console.print(self._sections())
@@ -54,7 +57,7 @@ class Report:
 
     def _layers(self) -> Table:
         table = plain_table("Layers")
-        for heading in ("layer", "kernel", "input", "output", "Qx/Qw/Qy"):
+        for heading in ("layer", "stage", "kernel", "input", "output", "Qx/Qw/Qy"):
             table.add_column(heading)
         for heading in ("MACs", "weight bytes", "side bytes", "output bytes"):
             table.add_column(heading, justify="right")
@@ -62,6 +65,7 @@ class Report:
         for layer in layers:
             table.add_row(
                 layer["name"],
+                f"{layer['stage']} {layer['order']}",
                 layer["kernel"],
                 " ".join(_shape(shape) for shape in layer["inputs"]),
                 _shape(layer["output"]),
@@ -70,7 +74,26 @@ class Report:
             )
         table.add_section()
         sums = [sum(layer[key] for layer in layers) for key in _SUMMED[:3]]
-        table.add_row("total", "", "", "", "", *(f"{value:,}" for value in sums), "")
+        table.add_row("total", "", "", "", "", "", *(f"{value:,}" for value in sums), "")
+        return table
+
+    def _stages(self) -> Table:
+        """Layers that run together, and the bytes of what they keep in the arena."""
+        table = plain_table(f"Stages; image: {_IMAGE[self.description['input_buffer']]}")
+        for heading in ("stage", "layers", "order"):
+            table.add_column(heading)
+        for heading in ("MACs", "rings inside", "output"):
+            table.add_column(heading, justify="right")
+        bytes_of = {row[1]: int(row[4]) for row in self.description["stages"][1:-1]}
+        by_stage: dict[int, list[dict[str, Any]]] = {}
+        for layer in self.description["layers"]:
+            by_stage.setdefault(layer["stage"], []).append(layer)
+        for stage, layers in by_stage.items():
+            names = [layers[0]["name"], *(layer["name"] for layer in layers[1:][-1:])]
+            rings = sum(bytes_of[layer["name"]] for layer in layers[:-1])
+            counts = (sum(layer["macs"] for layer in layers), rings, bytes_of[layers[-1]["name"]])
+            order = layers[0]["order"]
+            table.add_row(str(stage), " to ".join(names), order, *(f"{n:,}" for n in counts))
         return table
 
     def _totals(self) -> Table:
@@ -107,6 +130,11 @@ class Report:
         return table
 
 
+_IMAGE = {
+    "arena": "in the arena",
+    "caller": "in a buffer of the caller's",
+    "rows": "arrives by rows",
+}
 _SUMMED = ("macs", "weight_bytes", "side_bytes", "output_bytes")
 
 

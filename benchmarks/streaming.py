@@ -1,0 +1,134 @@
+"""RAM of row-streamed MobileNetV1: the linked arena, image as a whole and by rows.
+
+``python -m benchmarks.streaming [--data DIR] [--only NAME] [--json]``
+
+Every network is built for the budgets below with 8-bit activations found by the search itself, and
+linked; the arena is the size of its symbol in the ELF. Weights are real where ``--data`` has them.
+The bytes of an arena do not depend on weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import datasets
+from benchmarks.mobilenet_v1 import MobileNetV1, load_keras_npz
+from benchmarks.random_weights import settle
+from tvm_mpq.builder import build
+from tvm_mpq.codegen.row_plan import plan_layer_by_layer
+from tvm_mpq.frontends import from_torch
+from tvm_mpq.pipeline import CalibratedModel, calibrate
+
+_CALIBRATION_IMAGES = 2
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A network, the budgets it is built for, and the arenas in bytes that it must not exceed."""
+
+    name: str
+    width: float
+    resolution: int
+    classes: int
+    weights: str
+    flash: str
+    ram: str
+    whole: int
+    by_rows: int
+
+
+BARS = (
+    Bar("1.0/224", 1.0, 224, 1000, "", "2MB", "512kB", 370_000, 245_000),
+    Bar("0.75/224", 0.75, 224, 1000, "mobilenet_v1_0.75_224", "2MB", "512kB", 320_000, 185_000),
+    Bar("0.5/224", 0.5, 224, 1000, "", "2MB", "512kB", 265_000, 125_000),
+    Bar("0.25/128", 0.25, 128, 1000, "mobilenet_v1_0.25_128", "1MB", "128kB", 76_000, 28_000),
+    Bar("0.25/96", 0.25, 96, 2, "vww_96", "1MB", "64kB", 44_000, 20_000),
+)
+
+
+def load(bar: Bar, data: Path | None) -> tuple[MobileNetV1, bool]:
+    """The network of ``bar``, and whether its weights are real."""
+    path = data / "models" / f"{bar.weights}.npz" if data and bar.weights else None
+    if path is not None and path.is_file():
+        return load_keras_npz(path), True
+    torch.manual_seed(0)
+    model = MobileNetV1(bar.width, bar.resolution, bar.classes)
+    return settle(model, (3, bar.resolution, bar.resolution)), False  # type: ignore[return-value]
+
+
+def calibrated(bar: Bar, model: MobileNetV1) -> CalibratedModel:
+    """``model`` with ranges from random images: the arena does not depend on them."""
+    shape = (_CALIBRATION_IMAGES, bar.resolution, bar.resolution, 3)
+    images = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    example = torch.zeros(1, 3, bar.resolution, bar.resolution)
+    spec = datasets.VWW_INPUT if bar.classes == 2 else datasets.IMAGENET_INPUT
+    return calibrate(from_torch(model, example), images, spec, "max")
+
+
+def measure(bar: Bar, data: Path | None) -> dict[str, Any]:
+    """Arena, flash and widths of one network, all from linked programs; bytes."""
+    model, real = load(bar, data)
+    network = calibrated(bar, model)
+    row: dict[str, Any] = {"network": bar.name, "real_weights": real, "ram_budget": bar.ram}
+    row |= {"bar_whole": bar.whole, "bar_by_rows": bar.by_rows}
+    for kind, input_buffer in (("whole", "arena"), ("by_rows", "rows")):
+        target = f"stm32h7 -flash={bar.flash} -ram={bar.ram}"
+        deployment = build(network, target, input_buffer=input_buffer, minimize="ram")
+        firmware, description = deployment.firmware, deployment.description
+        orders = [layer["order"] for layer in description["layers"]]
+        row[f"arena_{kind}"] = firmware.arena_bytes
+        row[f"ram_{kind}"] = firmware.ram_bytes
+        row[f"flash_{kind}"] = firmware.flash_bytes
+        row[f"streamed_{kind}"] = orders.count("row by row")
+        row["activations"] = description["bits"]["activations"]
+        row["weights"] = description["bits"]["weights"]
+        assert deployment.integer is not None
+        layer_by_layer = plan_layer_by_layer(deployment.integer.program)
+        row["arena_layer_by_layer"] = layer_by_layer.arena_bytes
+    narrow = set(row["activations"]) != {"8"}
+    row["met"] = (
+        row["arena_whole"] <= bar.whole and row["arena_by_rows"] <= bar.by_rows and not narrow
+    )
+    return row
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows for people; kB are 1000 bytes."""
+    lines = [
+        f"{'MobileNetV1':12s} {'layer by layer':>14s} {'whole image':>12s} {'bar':>6s}"
+        f" {'by rows':>9s} {'bar':>6s} {'streamed':>9s} {'flash':>10s}  activations cut"
+    ]
+    for row in rows:
+        cut = sum(digit != "8" for digit in row["activations"])
+        streamed = f"{row['streamed_whole']}/{row['streamed_by_rows']}"
+        lines.append(
+            f"{row['network']:12s} {row['arena_layer_by_layer'] / 1e3:11.1f} kB"
+            f" {row['arena_whole'] / 1e3:9.1f} kB {row['bar_whole'] / 1e3:6.0f}"
+            f" {row['arena_by_rows'] / 1e3:6.1f} kB {row['bar_by_rows'] / 1e3:6.0f}"
+            f" {streamed:>9s} {row['flash_whole']:10,d}  {cut}"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description="RAM of row-streamed MobileNetV1")
+    parser.add_argument("--data", help="data folder with models/ (default: random weights)")
+    parser.add_argument("--only", help="one network, for example 0.25/96")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    arguments = parser.parse_args()
+    data = Path(arguments.data) if arguments.data else None
+    bars = [bar for bar in BARS if arguments.only in (None, bar.name)]
+    rows = [measure(bar, data) for bar in bars]
+    print(json.dumps({"rows": rows}) if arguments.json else table(rows))
+
+
+if __name__ == "__main__":
+    main()
