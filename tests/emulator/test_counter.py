@@ -71,3 +71,28 @@ def test_guards_work_without_a_compiler(build, monkeypatch):
     with pytest.raises(ValueError, match="stack overflow"):
         Board(build(program + "int main(void) { return f(9999); }")).run()
     assert Board(build(program + "int main(void) { return f(9); }")).run().stopped_by
+
+
+# A load under a condition, then a block that must run whatever the condition was.
+PREDICATED = """
+int main(void) {
+  static const uint32_t table[2] = {40, 2};
+  uint32_t result = 0;
+  for (uint32_t i = 0; i < 2; i++) {
+    uint32_t value = 0, after = 0;
+    __asm volatile("cmp %2, #7\\n ite ne\\n ldrne %0, [%3]\\n moveq %0, #90\\n cmp %2, %2\\n"
+                   "b 1f\\n nop\\n 1: mov %1, #1\\n b 2f\\n nop\\n 2: nop\\n"
+                   : "=&r"(value), "=&r"(after) : "r"(i), "r"(table + i) : "cc", "memory");
+    result += value + 100 * after;
+  }
+  send((int)(result == 242)); return 0; }
+"""
+
+
+@pytest.mark.parametrize("kind", [pytest.param(NativeCounter, marks=needs_shim), PythonCounter])
+@pytest.mark.parametrize("cycles", [False, True])
+def test_counting_changes_nothing_after_a_predicated_load(build, monkeypatch, kind, cycles):
+    """Unicorn's memory hook leaves the IT state of the access behind."""
+    result, _ = _run(monkeypatch, build(PREDICATED), kind, cycles=cycles)
+    assert result.stopped_by == "end of program"
+    assert result.uart == b"\x01"

@@ -123,8 +123,10 @@ class NativeCounter:
             ("stop", uclib.uc_emu_stop),
             ("read_memory", uclib.uc_mem_read),
             ("read_register", uclib.uc_reg_read),
+            ("write_register", uclib.uc_reg_write),
         ):
             setattr(self.state, field, ctypes.cast(function, ctypes.c_void_p).value)
+        self.state.xpsr = arm_const.UC_ARM_REG_XPSR
         configure(self.state, chip, stalls)
         self.set_price(lambda edge, before: 0)
         self._guards: ctypes.Array[GuardStruct] | None = None

@@ -35,6 +35,7 @@ class EdgeStruct(Structure):
         ("unaligned", c_uint64),
         ("narrow_tcm", c_uint64),
         ("narrow_cached", c_uint64),
+        ("has_it", c_uint64),
     ]
 
 
@@ -59,7 +60,9 @@ class BoardStruct(Structure):
         ("stop", c_void_p),
         ("read_memory", c_void_p),
         ("read_register", c_void_p),
+        ("write_register", c_void_p),
         ("price", PriceCallback),
+        ("xpsr", c_uint64),
         ("counting", c_uint64),
         ("cycles", c_uint64),
         ("stop_requested", c_uint64),

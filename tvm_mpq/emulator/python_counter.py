@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import unicorn
+from unicorn import arm_const
 
 from tvm_mpq.emulator.chips import Chip, LineStalls
 from tvm_mpq.emulator.counter import (
@@ -23,6 +24,7 @@ from tvm_mpq.emulator.counter import (
 from tvm_mpq.emulator.guards import Guard
 
 _LINE = 32
+_IT_BITS = 0x0600FC00
 
 
 @dataclass
@@ -206,6 +208,7 @@ class PythonCounter:
     def _on_memory(
         self, _: unicorn.Uc, access: int, address: int, size: int, value: int, __: Any
     ) -> None:
+        self._clear_it_state()
         state = self.state
         region = state.regions.get(address >> REGION_SHIFT, 0)
         if region == 0:
@@ -226,6 +229,12 @@ class PythonCounter:
         self._touch(edge, region, address)
         if address // _LINE != last // _LINE:
             self._touch(edge, region, last)
+
+    def _clear_it_state(self) -> None:
+        """See clear_it_state in shim.c."""
+        xpsr = self._engine.reg_read(arm_const.UC_ARM_REG_XPSR)
+        if xpsr & _IT_BITS:
+            self._engine.reg_write(arm_const.UC_ARM_REG_XPSR, xpsr & ~_IT_BITS)
 
     def _touch(self, edge: _Edge, region: int, address: int) -> None:
         state = self.state

@@ -8,6 +8,7 @@
 #define LINE 32u
 #define REGION_SHIFT 14
 #define MEMORY_READ 16 /* UC_MEM_READ */
+#define IT_BITS 0x0600fc00u
 
 enum { REGION_NONE, REGION_TCM, REGION_SRAM, REGION_FLASH };
 
@@ -17,6 +18,7 @@ typedef struct {
   int64_t cost, spent; /* static cost of one execution and of all, in 1/1000 cycle */
   uint64_t mispredicts, flash_data, flash_code, sram_data, sram_code, unaligned;
   uint64_t narrow_tcm, narrow_cached; /* byte and halfword stores */
+  uint64_t has_it;                    /* the block holds an IT instruction */
 } edge_t;
 
 typedef struct {
@@ -38,7 +40,9 @@ struct board {
   int (*stop)(void *);
   int (*read_memory)(void *, uint64_t, void *, uint64_t);
   int (*read_register)(void *, int, void *);
+  int (*write_register)(void *, int, const void *);
   int64_t (*price)(uint32_t edge, uint32_t before); /* static cost of an edge after `before` */
+  uint64_t xpsr; /* unicorn's identifier of the register */
   uint64_t counting, cycles, stop_requested, stopped;
   uint64_t instructions, instruction_limit;
   int64_t time, deadline; /* 1/1000 cycle; one cycle per instruction when not modelled */
@@ -90,12 +94,16 @@ void board_free(board_t *b) {
   free(b);
 }
 
-static uint32_t count_instructions(board_t *b, uint32_t address, uint32_t size) {
+/* Fills in what the block's code tells. */
+static void inspect(board_t *b, edge_t *e) {
   uint8_t code[8192];
-  uint32_t total = 0;
-  if (size > sizeof code || b->read_memory(b->engine, address, code, size)) return 1;
-  for (uint32_t i = 0; i < size; total++) i += code[i + 1] >> 3 >= 0x1d ? 4 : 2;
-  return total;
+  e->instructions = e->has_it = 1;
+  if (e->size > sizeof code || b->read_memory(b->engine, e->to, code, e->size)) return;
+  e->instructions = 0, e->has_it = 0;
+  for (uint32_t i = 0; i < e->size; e->instructions++) {
+    e->has_it |= code[i + 1] == 0xbf && code[i] & 15;
+    i += code[i + 1] >> 3 >= 0x1d ? 4 : 2;
+  }
 }
 
 static uint32_t new_edge(board_t *b, uint32_t from, uint32_t to, uint32_t size) {
@@ -109,7 +117,7 @@ static uint32_t new_edge(board_t *b, uint32_t from, uint32_t to, uint32_t size) 
   e->from = from;
   e->to = to;
   e->size = size;
-  e->instructions = count_instructions(b, to, size);
+  inspect(b, e);
   uint32_t h = hash(from, to) & b->slot_mask;
   while (b->slots[h] != UINT32_MAX) h = (h + 1) & b->slot_mask;
   b->slots[h] = index;
@@ -199,11 +207,22 @@ static void miss(board_t *b, edge_t *e, int region) {
   else e->sram_data++, b->time += b->sram_cost;
 }
 
+/* For this hook unicorn restores the state of the instruction that accesses memory. Of an access
+ * inside an IT block the IT bits then stay set, and the next block runs under its condition. */
+static void clear_it_state(board_t *b) {
+  uint32_t xpsr = 0;
+  b->read_register(b->engine, (int)b->xpsr, &xpsr);
+  if (!(xpsr & IT_BITS)) return;
+  xpsr &= ~IT_BITS;
+  b->write_register(b->engine, (int)b->xpsr, &xpsr);
+}
+
 void on_memory(void *engine, int type, uint64_t address, int size, int64_t value, board_t *b) {
   (void)engine, (void)value;
   uint32_t a = (uint32_t)address, last = a + (uint32_t)size - 1;
   int region = b->regions[a >> REGION_SHIFT];
   edge_t *e = b->edges + b->current_edge;
+  if (!b->counting || e->has_it) clear_it_state(b);
   if (region == REGION_NONE) return;
   if (type != MEMORY_READ) {
     if (size < 4) *(region == REGION_TCM ? &e->narrow_tcm : &e->narrow_cached) += 1;
