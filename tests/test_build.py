@@ -52,10 +52,11 @@ def test_what_is_reported_is_what_was_linked(deployment: Deployment) -> None:
 def test_linked_model_cuts_what_two_tensors_would_keep() -> None:
     """The arena of the linked program is larger than two tensors: the search must cut more."""
     model = calibrated_small_net()
-    roomy = build(model, Target("stm32h7"), name="roomy")
+    roomy = build(model, Target("stm32h7"), memory_model="linked", name="roomy")
     assert set(roomy.description["plan"]["activations"].values()) == {8}
     needed = roomy.firmware.ram_bytes
-    tight = build(model, Target("stm32h7", ram=needed - 200), name="tight")
+    target = Target("stm32h7", ram=needed - 200)
+    tight = build(model, target, memory_model="linked", name="tight")
     assert tight.firmware.ram_bytes <= needed - 200
     assert min(tight.description["plan"]["activations"].values()) < 8
     with pytest.raises(DoesNotFitError) as caught:

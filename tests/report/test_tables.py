@@ -16,6 +16,7 @@ def layer(name: str, kernel: str, w_bits: int, macs: int) -> dict:
         "name": name, "kernel": kernel, "inputs": [[3, 4, 5]], "output": [8, 2, 2],
         "x_bits": [8], "w_bits": w_bits, "y_bits": 4, "macs": macs, "weight_bytes": 1234,
         "side_bytes": 80, "output_bytes": 64, "scratch_bytes": 8,
+        "stage": 0, "order": "row by row", "ring_rows": 2,
     }  # fmt: skip
 
 
@@ -30,6 +31,8 @@ def report() -> Report:
         "plan": {"ro_bytes": 2628, "rw_bytes": 124},
         "bits": {"activations": "4", "weights": "4"},
         "arena": [["region"], ["AXI_SRAM"]],
+        "stages": [["stage"], ["0"]],
+        "input_buffer": "arena",
     }
     return Report(description, None)
 
@@ -37,6 +40,7 @@ def report() -> Report:
 def test_the_table_shows_every_layer_whole(report: Report) -> None:
     text = str(report)
     assert KERNEL in text and "…" not in text
+    assert "row by row" in text
     assert "8/4/4" in text and "8/-/4" in text and "3x4x5" in text
     assert "1,000,000" in text and "2,468" in text  # total weight bytes
     assert all(line == line.rstrip() for line in text.splitlines())
