@@ -25,6 +25,7 @@ from tvm_mpq._tvm_compat import (
 )
 from tvm_mpq.kernels.spec import KernelSpec
 
+KERNEL_INCLUDES = '#include <stdbool.h>\n#include <stdint.h>\n\n#include "mpq_micro_kernels.h"\n'
 # What stays in registers or on the stack; larger buffers must be in the kernel's scratch.
 _MAX_LOCAL_BYTES = 8
 _BYTES = {"uint8_t": 1, "int16_t": 2, "int32_t": 4, "uint32_t": 4}

@@ -1,0 +1,25 @@
+"""Every generated assembly file by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+
+from tvm_mpq.kernels.asm.epilogue import store_text
+from tvm_mpq.kernels.asm.smlad import core_text, expand_text
+
+_FILES: dict[str, Callable[[], str]] = {
+    "mpq_core_smlad.S": core_text,
+    **{f"mpq_expand_w{bits}.S": partial(expand_text, bits) for bits in (8, 4, 2)},
+    **{f"mpq_store_y{bits}.S": partial(store_text, bits) for bits in (8, 4, 2)},
+}
+
+
+@cache
+def _all() -> tuple[tuple[str, str], ...]:
+    return tuple((name, text()) for name, text in _FILES.items())
+
+
+def assembly_sources() -> dict[str, str]:
+    """Assembly text by file name."""
+    return dict(_all())
