@@ -17,7 +17,7 @@ from tvm_mpq.kernels.layout import pack_map, unpack_map
 from tvm_mpq.kernels.pack import pack_icn, pack_pool, pack_weights
 from tvm_mpq.kernels.primfunc import primfunc
 from tvm_mpq.kernels.spec import KernelSpec
-from tvm_mpq.micro.toolchain import run_tool
+from tvm_mpq.toolchain import run_tool
 from tvm_mpq.quant.icn import IcnParams
 from tvm_mpq.schedule.apply import schedule
 

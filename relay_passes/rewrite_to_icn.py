@@ -25,7 +25,7 @@ from relay_passes.graph import (
 )
 from relay_passes.ops import WEIGHTED
 from tvm_mpq._tvm_compat import IRModule, constant_array, is_constant, make_call, relax, tvm
-from tvm_mpq.quant.calibration import weight_codes
+from tvm_mpq.quant.calibration import rounding_shift, weight_codes
 from tvm_mpq.quant.icn import (
     MAX_SHIFT,
     IcnParams,
@@ -64,6 +64,8 @@ class Quantization:
 @tvm.transform.module_pass(opt_level=0, name="RewriteToIcn")
 class RewriteToIcn:
     """Quantize weights per channel and absorb scales, bias and batch norm into ICN integers.
+
+    Offsets make up for the mean error of the rounded weights (``calibration.rounding_shift``).
 
     Parameters: ``rounding`` "nearest" (post-training) or "floor" (as trained); ``weight_method``
     "mse" or "max". The logits scale is attached to ``main`` as attribute ``mpq.logits_scale``.
@@ -159,6 +161,7 @@ class _Rewriter(Rebuilder):
         weights, g, h = (constant_array(arg) for arg in node.args[1:])
         bits = node.attrs["w_bits"]
         codes, zw, sw = weight_codes(weights, bits, self._options.weight_method)
+        h = h - g * rounding_shift(weights, codes, zw, sw, np.array(node.attrs["x_means"]))
         layer = RealLayer(node.name, codes, zw, sw, g, h, x.offset)
         attrs = {"w_bits": bits}
         attrs |= {key: node.attrs[key] for key in ("strides", "padding") if key in node.attrs}
@@ -192,19 +195,20 @@ class _Rewriter(Rebuilder):
     def _concat(self, node: Node, sources: list[Quantization]) -> Any:
         quant = self._range(node)
         m0, n0 = decompose(np.array([s.scale for s in sources]) / quant.scale)
-        shift = [int(31 - n) for n in n0]
+        # Beyond MAX_SHIFT nothing is left of a product of 31 + 8 bits.
+        shift = [min(int(31 - n), MAX_SHIFT) for n in n0]
         attrs = {"m": [int(v) for v in m0], "shift": shift, "nearest": self._nearest}
         return [], attrs, quant
 
     def _max_pool2d(self, node: Node, sources: list[Quantization]) -> Any:
-        return [], {key: node.attrs[key] for key in ("kernel", "strides", "padding")}, sources[0]
+        return [], {key: node.attrs[key] for key in ("window", "strides", "padding")}, sources[0]
 
     def _global_avg_pool(self, node: Node, sources: list[Quantization]) -> Any:
         (x,) = sources
         pixels = int(np.prod(shape_of(node.args[0])[2:]))
         m0, n0 = decompose(np.array([1.0 / pixels]))
-        # Bq = 1 / (2M) makes the mean round to nearest.
-        attrs = {"m": int(m0[0]), "shift": int(31 - n0[0]), "bq": round(pixels / 2)}
+        # floor((sum + pixels // 2) / pixels) is the mean rounded to nearest.
+        attrs = {"m": int(m0[0]), "shift": int(31 - n0[0]), "bq": pixels // 2}
         return [], attrs, Quantization(x.scale, x.zero_point, x.bits)
 
     @property

@@ -141,7 +141,7 @@ class _Builder:
             shutil.rmtree(folder / MODEL)
         fields = {"target": _target_fields(self._target)}
         (folder / DEPLOYMENT_FILE).write_text(json.dumps(fields))
-        return Deployment(folder, self._target, integer, temporary)
+        return Deployment(folder, self._target, integer, arena, temporary)
 
 
 def _target_fields(target: Target) -> dict[str, Any]:

@@ -107,7 +107,8 @@ void board_free(board_t *b) {
 
 static void scan_block(board_t *b, edge_t *e) {
   uint8_t code[8192];
-  e->conditional = e->to % PAGE == 0;
+  /* An instruction across two pages moves the split by a halfword, to either side. */
+  e->conditional = (e->to + 2) % PAGE <= 4;
   if (e->size > sizeof code || b->read_memory(b->engine, e->to, code, e->size)) {
     e->instructions = e->conditional = 1;
     return;
