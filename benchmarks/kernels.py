@@ -54,7 +54,7 @@ def entries() -> Iterator[Entry]:
         peer = POINTWISE_PEER[x, w] if channels == 192 else None
         yield Entry(f"pw 14x14 {channels}->{channels}", spec, POINTWISE_BARS[x, w], peer)
     for x, w in product((8,), (8, 4)):
-        for cin, size, cout in ((24, 112, 48), (48, 56, 96), (96, 28, 192), (768, 7, 768)):
+        for cin, size, cout in ((24, 56, 48), (48, 56, 96), (96, 28, 192), (768, 7, 768)):
             spec = _layer("pointwise_conv2d", cin, size, cout, x, w)
             yield Entry(f"pw {size}x{size} {cin}->{cout}", spec, None)
     for bits, (channels, size), stride in product(WIDTHS, ((192, 14), (32, 112)), (1, 2)):

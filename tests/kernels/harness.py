@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tvm_mpq.codegen.library import MICRO_KERNEL_DIR
-from tvm_mpq.codegen.plain_c import kernel_signature, kernel_source
+from tvm_mpq.codegen.library import micro_kernel_sources
+from tvm_mpq.codegen.plain_c import KERNEL_INCLUDES, kernel_signature, kernel_source
 from tvm_mpq.kernels import reference
 from tvm_mpq.kernels.choose import choose
 from tvm_mpq.kernels.layout import pack_map, unpack_map
@@ -143,7 +143,7 @@ def max_pool_case(spec: KernelSpec, seed: int) -> Case:
 
 def c_source(specs: list[KernelSpec]) -> str:
     """One C file with every distinct kernel of ``specs``."""
-    parts = ['#include <stdbool.h>\n#include <stdint.h>\n#include "mpq_micro_kernels.h"\n']
+    parts = [KERNEL_INCLUDES]
     for spec in {spec.symbol: spec for spec in specs}.values():
         parts.append(kernel_signature(spec) + ";\n")
         parts.append(kernel_source(spec, schedule(spec, primfunc(spec))))
@@ -153,11 +153,14 @@ def c_source(specs: list[KernelSpec]) -> str:
 def build_host(specs: list[KernelSpec], folder: Path) -> ctypes.CDLL:
     """The kernels as a shared library for this machine."""
     (folder / "kernels.c").write_text(c_source(specs))
-    sources = [str(folder / "kernels.c"), str(MICRO_KERNEL_DIR / "mpq_micro_kernels.c")]
+    sources = [str(folder / "kernels.c")]
+    for name, text in micro_kernel_sources().items():
+        (folder / name).write_text(text)
+        sources += [str(folder / name)] if name.endswith(".c") else []
     flags = ["-std=c99", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
     flags += ["-fsanitize=undefined", "-fno-sanitize-recover=all", "-static-libubsan"]
     output = folder / "kernels.so"
-    command = ["cc", *flags, f"-I{MICRO_KERNEL_DIR}", *sources, "-o", str(output)]
+    command = ["cc", *flags, *sources, "-o", str(output)]
     subprocess.run(command, check=True, timeout=300)
     return ctypes.CDLL(str(output))
 

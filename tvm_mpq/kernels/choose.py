@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tvm_mpq.errors import DoesNotFitError
+from tvm_mpq.kernels.pairs import MAX_IMAGE_SPAN
 from tvm_mpq.kernels.spec import GEMM_OPS, PIXEL_TILE, KernelSpec
 from tvm_mpq.target import Target
+
+_MAX_ROWS = 16
 
 
 def choose(layer: KernelSpec, target: Target) -> KernelSpec:
@@ -15,7 +18,7 @@ def choose(layer: KernelSpec, target: Target) -> KernelSpec:
     Raises DoesNotFitError when no tile keeps the operand buffer inside the scratch limit.
     """
     if layer.op in GEMM_OPS and layer.op != "dense":
-        layer = _largest_pixel_tile(layer, target)
+        layer = _best_strip(layer, target) or _largest_pixel_tile(layer, target)
     if layer.scratch_bytes > target.scratch:
         raise DoesNotFitError(
             f"kernel {layer.name} of a {layer.x.height}x{layer.x.width}x{layer.x.channels} map"
@@ -34,3 +37,30 @@ def _largest_pixel_tile(layer: KernelSpec, target: Target) -> KernelSpec:
     candidates = [replace(layer, pixels=tile) for tile in tiles]
     fitting = [spec for spec in candidates if spec.scratch_bytes <= target.scratch]
     return fitting[0] if fitting else candidates[-1]
+
+
+def _best_strip(layer: KernelSpec, target: Target) -> KernelSpec | None:
+    """The cheapest strip of the paired kernels: whole rows, or part of one; None if none fits."""
+    y = layer.output
+    if y.layout != "hcw" or layer.x.layout == "vec":
+        return None
+    if layer.x.layout == "hwc8" and layer.kernel[1] * layer.x.channels > MAX_IMAGE_SPAN:
+        return None
+    unit = max(PIXEL_TILE, y.codes_per_word, layer.x.codes_per_word)
+    shapes = [(rows, y.width) for rows in range(1, min(y.height, _MAX_ROWS) + 1)]
+    shapes += [(1, width) for width in range(unit, y.width, unit)]
+    strips = [replace(layer, variant="pairs", rows=rows, pixels=width) for rows, width in shapes]
+    fitting = [strip for strip in strips if strip.scratch_bytes <= target.scratch]
+    return min(fitting, key=strip_cycles, default=None)
+
+
+def strip_cycles(spec: KernelSpec) -> float:
+    """Cycles of the core and of the weights' expansion for the whole layer (estimated)."""
+    y, k = spec.output, spec.padded_reduction
+    total = 0.0
+    for first in range(0, y.height, spec.rows):
+        for column in range(0, y.width, spec.pixels):
+            pixels = min(spec.rows, y.height - first) * min(spec.pixels, y.width - column)
+            fours, twos = pixels // 4, -(-(pixels % 4) // 2)
+            total += 2 * k + 150 + fours * (k * 4.4 + 50) + twos * (k * 2.4 + 40)
+    return total * y.channels / 2

@@ -12,6 +12,7 @@ from tvm_mpq.kernels.layout import (
     unpack_gemm_weights,
     unpack_lines,
 )
+from tvm_mpq.kernels.pairs import pack_pairs, unpack_pairs
 from tvm_mpq.kernels.reference import AddParams, RescaleParams
 from tvm_mpq.kernels.spec import CHANNEL_TILE, KernelSpec
 from tvm_mpq.quant.icn import IcnParams
@@ -25,6 +26,8 @@ def pack_weights(spec: KernelSpec, codes: Codes) -> Words:
     """Canonical codes (O I kh kw, dense O I) -> the packed words of ``spec``."""
     if spec.op == "depthwise_conv2d":
         return pack_depthwise_weights(codes, spec.w_bits)
+    if spec.variant == "pairs":
+        return pack_pairs(spec, codes)
     return pack_gemm_weights(codes, spec.w_bits, CHANNEL_TILE)
 
 
@@ -32,6 +35,8 @@ def unpack_weights(spec: KernelSpec, words: Words, shape: tuple[int, ...]) -> Co
     """Inverse of ``pack_weights``."""
     if spec.op == "depthwise_conv2d":
         return unpack_lines(words, int(np.prod(shape)), spec.w_bits).reshape(shape)
+    if spec.variant == "pairs":
+        return unpack_pairs(spec, words, shape)
     return unpack_gemm_weights(words, shape, spec.w_bits)
 
 

@@ -7,6 +7,7 @@ import math
 from dataclasses import asdict, dataclass
 
 from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.kernels import pairs
 from tvm_mpq.specs import WORD_BITS, TensorSpec, check_width
 
 PIXEL_TILE = 4
@@ -22,12 +23,14 @@ _SHORT = {
     "add": "add",
     "concat": "concat",
 }
-_BYTES = {"uint8": 1, "int16": 2, "int32": 4}
+_BYTES = {"uint8": 1, "int16": 2, "int32": 4, "uint32": 4}
+# Words that a core may read past its operands, and a store past its sums.
+_READ_AHEAD, _STORE_AHEAD = 4, 16
 
 
 @dataclass(frozen=True)
 class ScratchBuffer:
-    """One kernel-local buffer in DTCM. ``dtype`` is uint8, int16 or int32."""
+    """One kernel-local buffer in DTCM. ``dtype`` is uint8, int16, int32 or uint32."""
 
     name: str
     shape: tuple[int, ...]
@@ -49,6 +52,8 @@ class KernelSpec:
         concat. w_bits: 0 for weightless operators.
     kernel, strides: (y, x). padding: (top, left, bottom, right) in pixels.
     pixels: gemm only, the pixels of a row that are packed, multiplied and stored together.
+    rows: output rows that are packed, multiplied and stored together.
+    variant: the family of micro-kernels; "" is the plain one, which does every shape.
     """
 
     op: str
@@ -59,6 +64,8 @@ class KernelSpec:
     strides: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     pixels: int = 0
+    rows: int = 1
+    variant: str = ""
 
     def __post_init__(self) -> None:
         if self.op not in _SHORT:
@@ -92,7 +99,9 @@ class KernelSpec:
 
     @property
     def padded_reduction(self) -> int:
-        """K rounded up to whole words of packed weights."""
+        """K rounded up to what the kernel's loop takes at a time."""
+        if self.variant == "pairs":
+            return pairs.padded_taps(self)
         per_word = WORD_BITS // self.w_bits
         return -(-self.reduction // per_word) * per_word
 
@@ -129,6 +138,8 @@ class KernelSpec:
     def _variant(self) -> str:
         if self.op == "dense":
             return f"c{CHANNEL_TILE}_smlad"
+        if self.variant == "pairs":
+            return f"p{PIXEL_TILE}c{CHANNEL_TILE}r{self.rows}_pairs"
         if self.op in GEMM_OPS:
             return f"p{PIXEL_TILE}c{CHANNEL_TILE}_smlad"
         return "r1" if self.op == "depthwise_conv2d" else ""
@@ -148,12 +159,25 @@ class KernelSpec:
         return "mpq_" + "_".join(parts)
 
     @property
+    def strip_pixels(self) -> int:
+        """Output pixels that share one pass over the weights."""
+        return self.rows * self.pixels
+
+    @property
     def scratch(self) -> tuple[ScratchBuffer, ...]:
         """The kernel's buffers in scratch memory, in their order."""
         if self.op == "dense":
             return (
                 ScratchBuffer("operands", (self.padded_reduction,), "uint8"),
                 ScratchBuffer("acc", (CHANNEL_TILE,), "int32"),
+            )
+        if self.variant == "pairs":
+            chunk = min(self.padded_reduction, pairs.K_CHUNK)
+            even = -(-self.strip_pixels // 2) * 2
+            return (
+                ScratchBuffer("operands", (even * self.padded_reduction // 2,), "uint32"),
+                ScratchBuffer("weights", (chunk + _READ_AHEAD,), "uint32"),
+                ScratchBuffer("acc", (CHANNEL_TILE * even + _STORE_AHEAD,), "int32"),
             )
         if self.op in GEMM_OPS:
             return (
@@ -184,6 +208,7 @@ class KernelSpec:
             taps = self.kernel[0] * self.kernel[1] * self.output.channels
             return -(-taps * self.w_bits // WORD_BITS)
         rows = -(-self.output.channels // CHANNEL_TILE) * CHANNEL_TILE
+        # A pair of channels takes the same words in either variant.
         return rows * (self.padded_reduction * self.w_bits // WORD_BITS)
 
     @property

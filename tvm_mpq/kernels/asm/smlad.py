@@ -110,7 +110,7 @@ def core_text() -> str:
     """``mpq_core_smlad``."""
     comment = (
         "void mpq_core_smlad(const void *x, const void *w, int32_t *acc, const int32_t *start,\n"
-        "                    int32_t pixels, int32_t k, int32_t k_total)\n"
+        "                    int32_t pixels, int32_t k, int32_t k_total, int32_t done)\n"
         f"4 pixels x 2 channels x {UNROLL} taps: {core_body(4).cycles:g} cycles an iteration;\n"
         f"2 pixels: {core_body(2).cycles:g}."
     )
@@ -150,6 +150,9 @@ def core_text() -> str:
             "ldr r12, [sp, #12]",
             "cmp r12, #0",
             "ble .Ldone",
+            # Two pixels take half the words of four for the taps that came before.
+            f"ldr r1, [sp, #{frame + 48}]",
+            "sub r0, r0, r1, lsl #2",
             *_group(2),
             ".Ldone:",
             f"add sp, sp, #{frame}",

@@ -4,6 +4,11 @@
 
 #include <stdint.h>
 
+/* On a Cortex-M with DSP instructions the .S files stand in for their portable twins. */
+#if defined(__thumb2__) && defined(__ARM_FEATURE_DSP)
+#define MPQ_ASSEMBLY 1
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -19,6 +24,57 @@ void mpq_gemm_x8w2_p4c2(const void *x, const void *w, void *acc, int32_t k);
 void mpq_dot_x8w8_c2(const void *x, const void *w, void *acc, int32_t k);
 void mpq_dot_x8w4_c2(const void *x, const void *w, void *acc, int32_t k);
 void mpq_dot_x8w2_c2(const void *x, const void *w, void *acc, int32_t k);
+
+/* Cores on expanded halfwords (tvm_mpq/kernels/asm/smlad.py has layouts and reasons).
+ * acc[2][pixels] = (start ? start[o] : acc) + sum over k of x * w; pixels even, k a multiple of 8.
+ * k_total: taps of the operands, of which this call takes k after `done` others; x: past those. */
+void mpq_core_smlad(const void *x, const void *w, int32_t *acc, const int32_t *start,
+                    int32_t pixels, int32_t k, int32_t k_total, int32_t done);
+/* acc[2][pixels, made even] of channels `channel` and the next one; weights: scratch. */
+#define MPQ_K_CHUNK 256
+#define DECLARE_CHANNELS(BITS)                                                                 \
+  void mpq_channels_w##BITS(const void *operands, const void *w, void *weights, int32_t *acc,  \
+                            const int32_t *icn, int32_t channels, int32_t channel,             \
+                            int32_t pixels, int32_t k)
+DECLARE_CHANNELS(8);
+DECLARE_CHANNELS(4);
+DECLARE_CHANNELS(2);
+/* Packed words of two channels -> [k / 2][2] pairs of halfwords; zero: -Zw in both halves. */
+void mpq_expand_w8(const void *w, void *out, int32_t k, uint32_t zero0, uint32_t zero1);
+void mpq_expand_w4(const void *w, void *out, int32_t k, uint32_t zero0, uint32_t zero1);
+void mpq_expand_w2(const void *w, void *out, int32_t k, uint32_t zero0, uint32_t zero1);
+
+/* Operands of mpq_core_smlad for `rows` output rows from `row` on, columns [column, column+width).
+ * The window form counts taps in pairs of channels; the image form reads interleaved bytes. */
+#define DECLARE_PACK(BITS)                                                                \
+  void mpq_pack_pairs_pw##BITS(void *operands, const void *x, int32_t ring, int32_t row,  \
+                               int32_t rows, int32_t column, int32_t width,               \
+                               int32_t channels, int32_t line_words, int32_t k)
+DECLARE_PACK(8);
+DECLARE_PACK(4);
+DECLARE_PACK(2);
+void mpq_pack_pairs_window(void *operands, const void *x, int32_t ring, int32_t row, int32_t rows,
+                           int32_t column, int32_t width, int32_t channels, int32_t line_words,
+                           int32_t k, int32_t bits, int32_t in_height, int32_t in_width,
+                           int32_t taps_y, int32_t taps_x, int32_t stride_y, int32_t stride_x,
+                           int32_t top, int32_t left, int32_t zx);
+#define MPQ_MAX_SPAN 64 /* bytes of a window row of an image */
+void mpq_pack_pairs_image(void *operands, const void *x, int32_t ring, int32_t row, int32_t rows,
+                          int32_t column, int32_t width, int32_t channels, int32_t k,
+                          int32_t in_height, int32_t in_width, int32_t taps_y, int32_t taps_x,
+                          int32_t stride_y, int32_t stride_x, int32_t top, int32_t left,
+                          int32_t zx);
+
+/* acc[rows][width] of one channel -> codes; y: its line in ring slot 0, at the first column. */
+#define DECLARE_STORE(BITS)                                                                     \
+  void mpq_store##BITS(const int32_t *acc, void *y, int32_t ring, int32_t row, int32_t rows,    \
+                       int32_t width, int32_t zy, const int32_t *icn, int32_t channels,         \
+                       int32_t channel, int32_t line_words);                                    \
+  void mpq_store_y##BITS(const int32_t *acc, void *y, const int32_t *icn, int32_t width,        \
+                         int32_t rows, int32_t stride)
+DECLARE_STORE(8);
+DECLARE_STORE(4);
+DECLARE_STORE(2);
 
 #ifdef __cplusplus
 }
