@@ -57,7 +57,7 @@ def entries() -> Iterator[Entry]:
         for cin, size, cout in ((24, 56, 48), (48, 56, 96), (96, 28, 192), (768, 7, 768)):
             spec = _layer("pointwise_conv2d", cin, size, cout, x, w)
             yield Entry(f"pw {size}x{size} {cin}->{cout}", spec, None)
-    for bits, (channels, size), stride in product(WIDTHS, ((192, 14), (32, 112)), (1, 2)):
+    for bits, (channels, size), stride in product(WIDTHS, ((192, 14), (16, 112)), (1, 2)):
         bar = DEPTHWISE_BARS[bits] * (1.5 if stride == 2 else 1.0)
         spec = _depthwise(channels, size, bits, stride)
         yield Entry(f"dw 3x3 s{stride} {size}x{size}x{channels}", spec, bar)

@@ -19,6 +19,8 @@ def choose(layer: KernelSpec, target: Target) -> KernelSpec:
     """
     if layer.op in GEMM_OPS and layer.op != "dense":
         layer = _best_strip(layer, target) or _largest_pixel_tile(layer, target)
+    if layer.op == "depthwise_conv2d":
+        layer = _planar(layer, target) or layer
     if layer.scratch_bytes > target.scratch:
         raise DoesNotFitError(
             f"kernel {layer.name} of a {layer.x.height}x{layer.x.width}x{layer.x.channels} map"
@@ -64,3 +66,16 @@ def strip_cycles(spec: KernelSpec) -> float:
             fours, twos = pixels // 4, -(-(pixels % 4) // 2)
             total += 2 * k + 150 + fours * (k * 4.4 + 50) + twos * (k * 2.4 + 40)
     return total * y.channels / 2
+
+
+def _planar(layer: KernelSpec, target: Target) -> KernelSpec | None:
+    """The planar 3x3 kernel with the highest band that scratch holds; None if it does not apply."""
+    y = layer.output
+    usual = layer.kernel == (3, 3) and layer.strides in ((1, 1), (2, 2))
+    if not (usual and layer.padding[1] <= 1 and layer.padding[3] <= 2 and y.layout == layer.x.layout == "hcw"):
+        return None
+    bands = range(min(y.height, _MAX_ROWS), 0, -1)
+    specs = [replace(layer, variant="planar", rows=rows) for rows in bands]
+    fitting = [s for s in specs if s.line_pitch and s.scratch_bytes <= target.scratch]
+    # Equal bands: 14 rows are one of 14, 28 are two of 14.
+    return min(fitting, key=lambda s: (-(-y.height // s.rows), s.rows), default=None)

@@ -142,6 +142,8 @@ class KernelSpec:
             return f"p{PIXEL_TILE}c{CHANNEL_TILE}r{self.rows}_pairs"
         if self.op in GEMM_OPS:
             return f"p{PIXEL_TILE}c{CHANNEL_TILE}_smlad"
+        if self.variant == "planar":
+            return f"r{self.rows}_planar"
         return "r1" if self.op == "depthwise_conv2d" else ""
 
     @property
@@ -164,6 +166,12 @@ class KernelSpec:
         return self.rows * self.pixels
 
     @property
+    def line_pitch(self) -> int:
+        """Bytes from line to line of the planar depthwise kernel; 0 when a line is too long."""
+        halfwords = (self.output.width - 1) * self.strides[1] + self.kernel[1]
+        return next((pitch for pitch in (256, 1024) if 2 * halfwords <= pitch), 0)
+
+    @property
     def scratch(self) -> tuple[ScratchBuffer, ...]:
         """The kernel's buffers in scratch memory, in their order."""
         if self.op == "dense":
@@ -184,6 +192,13 @@ class KernelSpec:
                 ScratchBuffer("operands", (self.pixels, self.padded_reduction), "uint8"),
                 ScratchBuffer("sums", (self.pixels,), "int32"),
                 ScratchBuffer("acc", (self.pixels, CHANNEL_TILE), "int32"),
+            )
+        if self.variant == "planar":
+            lines = (self.rows - 1) * self.strides[0] + self.kernel[0]
+            words = lines * self.line_pitch // 4 + _READ_AHEAD
+            return (
+                ScratchBuffer("lines", (words,), "uint32"),
+                ScratchBuffer("taps", (10,), "uint32"),
             )
         if self.op == "depthwise_conv2d":
             span = (self.output.width - 1) * self.strides[1] + self.kernel[1]

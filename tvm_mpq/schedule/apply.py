@@ -5,6 +5,7 @@ from __future__ import annotations
 from tvm_mpq._tvm_compat import IRModule, s_tir, tirx
 from tvm_mpq.kernels.spec import GEMM_OPS, PIXEL_TILE, KernelSpec
 from tvm_mpq.schedule.convolution import pairs_schedule
+from tvm_mpq.schedule.depthwise import planar_schedule
 from tvm_mpq.schedule.intrinsics import dot_intrinsic, gemm_intrinsic
 
 
@@ -18,6 +19,8 @@ def schedule(spec: KernelSpec, function: tirx.PrimFunc) -> tirx.PrimFunc:
     """
     if spec.variant == "pairs":
         return pairs_schedule(spec).with_attr("global_symbol", spec.symbol)
+    if spec.variant == "planar":
+        return planar_schedule(spec).with_attr("global_symbol", spec.symbol)
     if spec.op not in (*GEMM_OPS, "depthwise_conv2d"):
         return function
     name = spec.symbol

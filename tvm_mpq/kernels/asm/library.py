@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, partial
+from itertools import product
 
+from tvm_mpq.kernels.asm import depthwise, lines
 from tvm_mpq.kernels.asm.epilogue import store_text
 from tvm_mpq.kernels.asm.smlad import core_text, expand_text
 
@@ -12,6 +14,14 @@ _FILES: dict[str, Callable[[], str]] = {
     "mpq_core_smlad.S": core_text,
     **{f"mpq_expand_w{bits}.S": partial(expand_text, bits) for bits in (8, 4, 2)},
     **{f"mpq_store_y{bits}.S": partial(store_text, bits) for bits in (8, 4, 2)},
+    **{
+        f"{depthwise.name_of(*shape)}.S": partial(depthwise.text, *shape)
+        for shape in product((1, 2), (8, 4, 2), depthwise.PITCHES)
+    },
+    **{
+        f"{lines.name_of(*shape)}.S": partial(lines.text, *shape)
+        for shape in product((8, 4, 2), (0, 1))
+    },
 }
 
 

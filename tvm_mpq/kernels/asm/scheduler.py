@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 
 from tvm_mpq.emulator.isa import Kind
 from tvm_mpq.emulator.pipeline import MILLI, Pipeline
@@ -20,7 +22,9 @@ from tvm_mpq.kernels.asm.ops import Op
 
 # How many cycles ahead of its need an instruction may go; small values save registers.
 HORIZONS = (4, 5, 6, 7, 9, 12, 3)
-_WINDOW = 20
+# (How many multiplies late an instruction may be that no multiply waits for, how many instructions
+# are looked at): smaller values give registers back sooner. None: program order decides.
+FREEDOMS: tuple[tuple[float | None, int], ...] = ((6.0, 20), (3.0, 20), (3.0, 8), (1.0, 5), (None, 12), (None, 6), (None, 2))
 
 
 class NoScheduleError(Exception):
@@ -52,17 +56,15 @@ def schedule_block(
     free: registers for values. live_in: values that are in registers already (some of ``free``).
     live_out: values that are read after the block. is_loop: price it as the body of a loop.
     """
-    best: Scheduled | None = None
-    for horizon in HORIZONS:
-        try:
-            found = _Walk(ops, free, live_in or {}, live_out, horizon).run(is_loop)
-        except NoScheduleError:
-            continue
-        if best is None or found.cycles < best.cycles:
-            best = found
-    if best is None:
-        raise NoScheduleError(f"{len(ops)} instructions do not fit {len(free)} registers")
-    return best
+    for slack, window in FREEDOMS:
+        found = []
+        for horizon, by_progress in product(HORIZONS, (False, True)):
+            walk = _Walk(ops, free, live_in or {}, live_out, (horizon, slack, window), by_progress)
+            with suppress(NoScheduleError):
+                found.append(walk.run(is_loop))
+        if found:
+            return min(found, key=lambda one: one.cycles)
+    raise NoScheduleError(f"{len(ops)} instructions do not fit {len(free)} registers")
 
 
 class _Walk:
@@ -72,13 +74,16 @@ class _Walk:
         free: Sequence[str],
         live_in: dict[str, str],
         live_out: Sequence[str],
-        horizon: int,
+        lookahead: tuple[float, float | None, int],
+        by_progress: bool,
     ) -> None:
-        self._ops, self._horizon = list(ops), horizon
+        self._ops, (self._horizon, slack, self._window) = list(ops), lookahead
+        # Whether a block that stalls may take registers earlier for it.
+        self._by_progress = by_progress
         self._registers = dict(live_in)
         self._free = [r for r in free if r not in live_in.values()]
         self._before = _dependences(self._ops)
-        self._deadline = _deadlines(self._ops, self._before)
+        self._deadline = _deadlines(self._ops, self._before, slack)
         self._readers = _reader_counts(self._ops, live_out)
         self._pipeline = Pipeline()
 
@@ -101,8 +106,10 @@ class _Walk:
 
     def _next(self, left: list[int], done: set[int]) -> int:
         now = self._pipeline.total / MILLI
+        if self._by_progress:
+            now = min(now, self._deadline[left[0]])
         best, best_key = -1, (1 << 30, 0.0, 0)
-        for index in left[:_WINDOW]:
+        for index in left[: self._window]:
             if self._deadline[index] > now + self._horizon and best >= 0:
                 break
             if not self._before[index] <= done or self._names(index) is None:
@@ -187,21 +194,26 @@ def _dependences(ops: Sequence[Op]) -> list[set[int]]:
     return before
 
 
-def _deadlines(ops: Sequence[Op], before: list[set[int]]) -> list[float]:
+def _deadlines(ops: Sequence[Op], before: list[set[int]], slack: float | None) -> list[float]:
     """When each must issue so that multiplies go one a cycle in program order."""
+    if slack is None:
+        return [i / 2 for i in range(len(ops))]
     deadline = [1e9] * len(ops)
     multiplies = 0
     for i, op in enumerate(ops):
         if op.kind is Kind.MULTIPLY:
             deadline[i] = float(multiplies)
             multiplies += 1
-    # What no multiply waits for keeps its place in the program.
+    # What no multiply waits for keeps its place in the program: late enough for its operands, and
+    # soon enough to give their registers back.
     place = 0.0
     for i, op in enumerate(ops):
         if op.kind is Kind.MULTIPLY:
             place = deadline[i]
         elif not any(i in needs for needs in before):
             deadline[i] = max(place, i / 2)
+        else:
+            deadline[i] = max(place, i / 2) + slack
     for i in range(len(ops) - 1, -1, -1):
         for producer in before[i]:
             latency = 2.0 if ops[producer].kind in (Kind.LOAD, Kind.MULTIPLY) else 1.0

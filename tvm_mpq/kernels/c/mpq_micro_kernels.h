@@ -76,6 +76,42 @@ DECLARE_STORE(8);
 DECLARE_STORE(4);
 DECLARE_STORE(2);
 
+/* Depthwise 3x3: lines of halfwords of `count` input rows from `row` on, `pitch` bytes apart. */
+#define DECLARE_LINES(BITS, LEFT)                                                               \
+  void mpq_dw_lines##BITS##_l##LEFT(void *lines, const void *x, int32_t ring, int32_t row,       \
+                                    int32_t count, int32_t channels, int32_t channel,            \
+                                    int32_t line_words, int32_t height, int32_t width,           \
+                                    int32_t span, int32_t zx, int32_t pitch);                    \
+  void mpq_lines_x##BITS##_l##LEFT(void *to, const void *line, int32_t rows,                     \
+                                   const int32_t *geometry)
+DECLARE_LINES(8, 0);
+DECLARE_LINES(8, 1);
+DECLARE_LINES(4, 0);
+DECLARE_LINES(4, 1);
+DECLARE_LINES(2, 0);
+DECLARE_LINES(2, 1);
+/* Ten words: taps of a channel, start value, M0, shift - 32, Zy << (shift - 32). */
+void mpq_dw_taps(void *taps, const void *w, int32_t bits, const int32_t *icn, int32_t channels,
+                 int32_t channel, int32_t zy);
+#define DECLARE_DW(STRIDE, BITS, PITCH)                                                          \
+  void mpq_dw3x3s##STRIDE##_rows##BITS##_##PITCH(                                                \
+      const void *lines, const void *taps, void *y, int32_t ring, int32_t row, int32_t rows,     \
+      int32_t width, int32_t zy, int32_t channels, int32_t channel, int32_t line_words);         \
+  void mpq_dw3x3s##STRIDE##_y##BITS##_##PITCH(const void *lines, void *y, const void *taps,      \
+                                              int32_t words, int32_t rows, int32_t row_bytes)
+DECLARE_DW(1, 8, 256);
+DECLARE_DW(1, 4, 256);
+DECLARE_DW(1, 2, 256);
+DECLARE_DW(2, 8, 256);
+DECLARE_DW(2, 4, 256);
+DECLARE_DW(2, 2, 256);
+DECLARE_DW(1, 8, 1024);
+DECLARE_DW(1, 4, 1024);
+DECLARE_DW(1, 2, 1024);
+DECLARE_DW(2, 8, 1024);
+DECLARE_DW(2, 4, 1024);
+DECLARE_DW(2, 2, 1024);
+
 #ifdef __cplusplus
 }
 #endif
