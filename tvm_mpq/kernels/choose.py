@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tvm_mpq.errors import DoesNotFitError
+from tvm_mpq.kernels.lanes import BY_WIDTHS
 from tvm_mpq.kernels.pairs import MAX_IMAGE_SPAN
 from tvm_mpq.kernels.spec import GEMM_OPS, PIXEL_TILE, KernelSpec
 from tvm_mpq.target import Target
@@ -51,21 +52,46 @@ def _best_strip(layer: KernelSpec, target: Target) -> KernelSpec | None:
     unit = max(PIXEL_TILE, y.codes_per_word, layer.x.codes_per_word)
     shapes = [(rows, y.width) for rows in range(1, min(y.height, _MAX_ROWS) + 1)]
     shapes += [(1, width) for width in range(unit, y.width, unit)]
-    strips = [replace(layer, variant="pairs", rows=rows, pixels=width) for rows, width in shapes]
+    strips = [
+        replace(layer, variant=variant, rows=rows, pixels=width)
+        for variant in _variants(layer)
+        for rows, width in shapes
+    ]
     fitting = [strip for strip in strips if strip.scratch_bytes <= target.scratch]
     return min(fitting, key=strip_cycles, default=None)
 
 
+def _variants(layer: KernelSpec) -> list[str]:
+    """Families that can do the layer: pairs always, lanes for pointwise sub-byte layers."""
+    lanes = BY_WIDTHS.get((layer.x.bits, layer.w_bits))
+    plain = layer.op == "pointwise_conv2d" and layer.strides == (1, 1) and not any(layer.padding)
+    return ["pairs", lanes.name] if lanes and plain else ["pairs"]
+
+
 def strip_cycles(spec: KernelSpec) -> float:
     """Cycles of the core and of the weights' expansion for the whole layer (estimated)."""
-    y, k = spec.output, spec.padded_reduction
+    y = spec.output
     total = 0.0
     for first in range(0, y.height, spec.rows):
         for column in range(0, y.width, spec.pixels):
             pixels = min(spec.rows, y.height - first) * min(spec.pixels, y.width - column)
-            fours, twos = pixels // 4, -(-(pixels % 4) // 2)
-            total += 2 * k + 150 + fours * (k * 4.4 + 50) + twos * (k * 2.4 + 40)
+            total += _lanes_cycles(spec, pixels) if spec.lanes else _pairs_cycles(spec, pixels)
     return total * y.channels / 2
+
+
+def _pairs_cycles(spec: KernelSpec, pixels: int) -> float:
+    """A strip of two channels: expansion, groups of four pixels, a group of two."""
+    k = spec.padded_reduction
+    return 2 * k + 150 + pixels // 4 * (k * 4.4 + 50) + -(-(pixels % 4) // 2) * (k * 2.4 + 40)
+
+
+def _lanes_cycles(spec: KernelSpec, pixels: int) -> float:
+    """A strip of two channels: groups of three, two and one words, and a spill for each segment."""
+    assert spec.lanes is not None
+    k, words = spec.padded_reduction, -(-pixels // spec.lanes.pixels)
+    threes, left = divmod(words, 3)
+    cost = threes * (4.0 * k + 80) + {0: 0.0, 1: 1.4 * k + 60, 2: 2.9 * k + 60}[left]
+    return cost + 150 + 6 * pixels + words * 2 * k / 32
 
 
 def _planar(layer: KernelSpec, target: Target) -> KernelSpec | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from tvm_mpq._tvm_compat import T, tirx
+from tvm_mpq.kernels import lanes
 from tvm_mpq.kernels.layout import gemm_position
 from tvm_mpq.kernels.pairs import tap_place, weight_bit, weight_word
 from tvm_mpq.kernels.spec import CHANNEL_TILE, KernelSpec
@@ -37,6 +38,12 @@ def operand_place(spec: KernelSpec, ky: Any, kx: Any, c: Any) -> Any:
 def channel_weight(spec: KernelSpec, weights: Any, block: Any, o: Any, k: Any) -> Any:
     """Code ``k`` (int32) of channel ``o`` of a block of channels."""
     bits = spec.w_bits
+    if spec.lanes is not None:
+        word = T.shift_right(
+            weights[block, lanes.weight_word(k, bits)],
+            T.Cast("uint32", lanes.weight_bit(k, o, bits)),
+        )
+        return T.Cast("int32", T.bitwise_and(word, T.uint32((1 << bits) - 1)))
     if spec.variant != "pairs":
         word = weights[block * CHANNEL_TILE + o, k // (WORD_BITS // bits)]
         return weight_code(word, k, bits)
@@ -68,7 +75,7 @@ def gemm_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
     weight_rows = -(-channels // tile) * tile
     tiles = -(-y.width // pixels)
     y_per_word, y_words = y.codes_per_word, y.line_words
-    w_rows = weight_rows // tile if spec.variant == "pairs" else weight_rows
+    w_rows = weight_rows // tile if spec.variant else weight_rows
     w_shape = (w_rows, spec.weight_words // w_rows)
     groups = max(1, -(-min(pixels, y.width) // y_per_word))
 

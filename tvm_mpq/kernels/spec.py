@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict, dataclass
 
 from tvm_mpq.errors import InvalidValueError
-from tvm_mpq.kernels import pairs
+from tvm_mpq.kernels import lanes, pairs
 from tvm_mpq.specs import WORD_BITS, TensorSpec, check_width
 
 PIXEL_TILE = 4
@@ -102,6 +102,8 @@ class KernelSpec:
         """K rounded up to what the kernel's loop takes at a time."""
         if self.variant == "pairs":
             return pairs.padded_taps(self)
+        if self.lanes is not None:
+            return -(-self.reduction // lanes.K_UNIT) * lanes.K_UNIT
         per_word = WORD_BITS // self.w_bits
         return -(-self.reduction // per_word) * per_word
 
@@ -138,6 +140,8 @@ class KernelSpec:
     def _variant(self) -> str:
         if self.op == "dense":
             return f"c{CHANNEL_TILE}_smlad"
+        if self.lanes is not None:
+            return f"p{self.lanes.pixels}c{CHANNEL_TILE}r{self.rows}_umlal{self.lanes.bits}"
         if self.variant == "pairs":
             return f"p{PIXEL_TILE}c{CHANNEL_TILE}r{self.rows}_pairs"
         if self.op in GEMM_OPS:
@@ -166,6 +170,11 @@ class KernelSpec:
         return self.rows * self.pixels
 
     @property
+    def lanes(self) -> lanes.Lanes | None:
+        """The arrangement of lanes, where the variant names one."""
+        return next((one for one in lanes.LANES if one.name == self.variant), None)
+
+    @property
     def line_pitch(self) -> int:
         """Bytes from line to line of the planar depthwise kernel; 0 when a line is too long."""
         halfwords = (self.output.width - 1) * self.strides[1] + self.kernel[1]
@@ -179,12 +188,22 @@ class KernelSpec:
                 ScratchBuffer("operands", (self.padded_reduction,), "uint8"),
                 ScratchBuffer("acc", (CHANNEL_TILE,), "int32"),
             )
+        if self.lanes is not None:
+            words = -(-self.strip_pixels // self.lanes.pixels)
+            pixels = words * self.lanes.pixels
+            return (
+                ScratchBuffer(
+                    "operands", (words * self.padded_reduction + _READ_AHEAD,), "uint32"
+                ),
+                ScratchBuffer("side", (pixels,), "int32"),
+                ScratchBuffer("acc", (CHANNEL_TILE * pixels + _STORE_AHEAD,), "int32"),
+            )
         if self.variant == "pairs":
             chunk = min(self.padded_reduction, pairs.K_CHUNK)
             even = -(-self.strip_pixels // 2) * 2
             return (
                 ScratchBuffer("operands", (even * self.padded_reduction // 2,), "uint32"),
-                ScratchBuffer("weights", (chunk + _READ_AHEAD,), "uint32"),
+                ScratchBuffer("side", (chunk + _READ_AHEAD,), "int32"),
                 ScratchBuffer("acc", (CHANNEL_TILE * even + _STORE_AHEAD,), "int32"),
             )
         if self.op in GEMM_OPS:
@@ -230,5 +249,6 @@ class KernelSpec:
     def icn_words(self) -> int:
         """32-bit words of the packed requantization parameters."""
         if self.w_bits:
-            return 2 * self.output.channels + -(-self.output.channels // 2)
+            segment = int(self.lanes is not None)
+            return 2 * self.output.channels + -(-self.output.channels // 2) + segment
         return {"add": 4, "concat": 6, "global_avg_pool": 3}.get(self.op, 0)

@@ -1,7 +1,8 @@
 """The scheduled form of convolutions: every block is the call of a micro-kernel.
 
-    pack_rows   mpq_pack_pairs_*    x -> operands of a strip of pixels, whole rows or part of one
-    core        mpq_channels_w*     for each pair of channels: expand weights, multiply
+    pack_rows   mpq_pack_*          x -> operands of a strip of pixels, whole rows or part of one
+    core        mpq_channels_*      for each pair of channels: expand weights, multiply (SMLAD), or
+                                    multiply packed weights in lanes (UMLAL)
     epilogue    mpq_store*          sums -> codes, whole words
 
 A strip is as large as scratch allows, because it is what shares each weight: a flash line costs 10
@@ -17,19 +18,28 @@ from tvm_mpq.kernels.pairs import pair_words
 from tvm_mpq.kernels.spec import CHANNEL_TILE, KernelSpec
 
 
-def pairs_schedule(spec: KernelSpec) -> tirx.PrimFunc:
+def strip_schedule(spec: KernelSpec) -> tirx.PrimFunc:
     """The PrimFunc of ``gemm_primfunc(spec)`` with its blocks replaced; same parameters."""
     x, y = spec.x, spec.output
     x_shape, x_dtype = x.buffer
     y_shape, _ = y.buffer
     channels, k = y.channels, spec.padded_reduction
     blocks, words = -(-channels // CHANNEL_TILE), pair_words(k, spec.w_bits)
-    operand_words, weight_words, acc_words = (buffer.shape[0] for buffer in spec.scratch)
+    operand_words, side_words, acc_words = (buffer.shape[0] for buffer in spec.scratch)
     band, width = spec.rows, spec.pixels
     tiles = -(-y.width // width)
-    even = -(-spec.strip_pixels // 2) * 2
-    core, store = f"mpq_channels_w{spec.w_bits}", f"mpq_store{y.bits}"
+    kind = f"w{spec.w_bits}" if spec.lanes is None else spec.variant
+    core, store = f"mpq_channels_{kind}", f"mpq_store{y.bits}"
     pack, geometry = pack_function(spec)
+    unit = CHANNEL_TILE if spec.lanes is None else spec.lanes.pixels
+
+    def targets(operands: Any, side: Any) -> tuple[Any, ...]:
+        """What packing writes: operands, and sums of x where the core needs them."""
+        return (operands,) if spec.lanes is None else (operands, side)
+
+    def padded(pixels: Any) -> Any:
+        """Pixels rounded up to what the core takes at a time."""
+        return T.floordiv(pixels + (unit - 1), unit) * unit
 
     @T.prim_func(s_tir=True)
     def kernel(
@@ -48,18 +58,18 @@ def pairs_schedule(spec: KernelSpec) -> tirx.PrimFunc:
         ICN = T.match_buffer(icn_ptr, (spec.icn_words,), "int32")
         Y = T.match_buffer(y_ptr, (y_ring, *y_shape[1:]), "uint32")
         operands = T.sblock_alloc_buffer((operand_words,), "uint32")
-        weights = T.sblock_alloc_buffer((weight_words,), "uint32")
+        side = T.sblock_alloc_buffer((side_words,), "int32")
         acc = T.sblock_alloc_buffer((acc_words,), "int32")
         for strip, tile in T.grid(T.floordiv(rows + (band - 1), band), tiles):
             with T.sblock("pack_rows"):
                 v_s, v_t = T.axis.remap("SS", [strip, tile])
                 T.reads(X[0:x_ring, 0 : x_shape[1]])
-                T.writes(operands[0:operand_words])
+                T.writes(operands[0:operand_words], side[0:side_words])
                 T.evaluate(
                     T.call_extern(
                         "int32",
                         pack,
-                        operands.access_ptr("w"),
+                        *targets(operands.access_ptr("w"), side.access_ptr("w")),
                         X.access_ptr("r"),
                         x_ring,
                         y0 + v_s * band,
@@ -77,14 +87,14 @@ def pairs_schedule(spec: KernelSpec) -> tirx.PrimFunc:
                         W[0 : blocks * words],
                         ICN[0 : spec.icn_words],
                     )
-                    T.writes(acc[0:acc_words], weights[0:weight_words])
+                    T.writes(acc[0:acc_words], side[0:side_words])
                     T.evaluate(
                         T.call_extern(
                             "int32",
                             core,
                             operands.access_ptr("r"),
                             W.access_ptr("r", offset=v_b * words),
-                            weights.access_ptr("w"),
+                            side.access_ptr("rw"),
                             acc.access_ptr("w"),
                             ICN.access_ptr("r"),
                             channels,
@@ -107,7 +117,7 @@ def pairs_schedule(spec: KernelSpec) -> tirx.PrimFunc:
                                 acc.access_ptr(
                                     "r",
                                     offset=v_o
-                                    * even_pixels(
+                                    * padded(
                                         T.min(band, rows - v_s * band)
                                         * T.min(width, y.width - v_t * width)
                                     ),
@@ -128,11 +138,6 @@ def pairs_schedule(spec: KernelSpec) -> tirx.PrimFunc:
     return kernel
 
 
-def even_pixels(pixels: Any) -> Any:
-    """Pixels rounded up to the pairs in which the core takes them."""
-    return T.floordiv(pixels + 1, 2) * 2
-
-
 def pack_function(spec: KernelSpec) -> tuple[str, tuple[int, ...]]:
     """The function that packs the operands, and its arguments after the strip's."""
     x, k = spec.x, spec.padded_reduction
@@ -140,6 +145,8 @@ def pack_function(spec: KernelSpec) -> tuple[str, tuple[int, ...]]:
     if x.layout == "hwc8":
         return "mpq_pack_pairs_image", (x.channels, k, *window)
     line_words = x.line_words
+    if spec.lanes is not None:
+        return f"mpq_pack_{spec.variant}_x{x.bits}", (x.channels, line_words, k)
     if spec.kernel == (1, 1) and spec.strides == (1, 1) and not any(spec.padding):
         return f"mpq_pack_pairs_pw{x.bits}", (x.channels, line_words, k)
     return "mpq_pack_pairs_window", (x.channels, line_words, k, x.bits, *window)

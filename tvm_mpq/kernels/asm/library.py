@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache, partial
 from itertools import product
 
-from tvm_mpq.kernels.asm import depthwise, lines
+from tvm_mpq.kernels.asm import depthwise, lines, umlal
 from tvm_mpq.kernels.asm.epilogue import store_text
 from tvm_mpq.kernels.asm.smlad import core_text, expand_text
 
@@ -27,7 +27,7 @@ _FILES: dict[str, Callable[[], str]] = {
 
 @cache
 def _all() -> tuple[tuple[str, str], ...]:
-    return tuple((name, text()) for name, text in _FILES.items())
+    return (*((name, text()) for name, text in _FILES.items()), *umlal.all_texts().items())
 
 
 def assembly_sources() -> dict[str, str]:

@@ -234,6 +234,17 @@ def shifted(name: str, target: str, a: str, b: str, shift: str, count: int) -> O
     )
 
 
+def logical(name: str, target: str, a: str, b: str) -> Op:
+    """AND, ORR, BIC, EOR of two registers."""
+    return Op(
+        f"{name} {{0}}, {{1}}, {{2}}",
+        (target, a, b),
+        Kind.ALU,
+        _late(a, b),
+        ((target, Latency.LATE),),
+    )
+
+
 def shift_constant(name: str, target: str, a: str, count: int) -> Op:
     """LSR, LSL, ASR, ROR by a constant."""
     return Op(

@@ -112,6 +112,31 @@ DECLARE_DW(2, 8, 1024);
 DECLARE_DW(2, 4, 1024);
 DECLARE_DW(2, 2, 1024);
 
+/* Lanes of UMLAL (asm/umlal.py): operands and sums of x of a strip; sums of two channels. */
+#define DECLARE_LANES_PACK(BITS, NAME)                                                          \
+  void mpq_pack_##NAME##_x##BITS(void *operands, int32_t *sums, const void *x, int32_t ring,    \
+                                 int32_t row, int32_t rows, int32_t column, int32_t width,      \
+                                 int32_t channels, int32_t line_words, int32_t k)
+DECLARE_LANES_PACK(4, u14w4);
+DECLARE_LANES_PACK(2, u14w4);
+DECLARE_LANES_PACK(8, u15w2);
+DECLARE_LANES_PACK(4, u10w2);
+DECLARE_LANES_PACK(2, u10w2);
+#define DECLARE_LANES_CORE(NAME, SIZE)                                                          \
+  void mpq_core_##NAME##_a##SIZE(const void *x, const void *w, int32_t *acc, int32_t groups,    \
+                                 int32_t channel_bytes, int32_t weight_bytes,                   \
+                                 int32_t segment_bytes)
+#define DECLARE_LANES(NAME)                                                                     \
+  DECLARE_LANES_CORE(NAME, 3);                                                                  \
+  DECLARE_LANES_CORE(NAME, 2);                                                                  \
+  DECLARE_LANES_CORE(NAME, 1);                                                                  \
+  void mpq_channels_##NAME(const void *operands, const void *w, const int32_t *sums,            \
+                           int32_t *acc, const int32_t *icn, int32_t channels, int32_t channel, \
+                           int32_t pixels, int32_t k)
+DECLARE_LANES(u14w4);
+DECLARE_LANES(u15w2);
+DECLARE_LANES(u10w2);
+
 #ifdef __cplusplus
 }
 #endif
