@@ -64,9 +64,9 @@ def entries() -> Iterator[Entry]:
     image = TensorSpec(3, 224, 224, 8, 128, "hwc8")
     for w, y in ((8, 8), (4, 4)):
         stem = KernelSpec(
-            "conv2d", (image,), TensorSpec.of_map(32, 112, 112, y), w, (3, 3), (2, 2), (0, 0, 1, 1)
+            "conv2d", (image,), TensorSpec.of_map(24, 112, 112, y), w, (3, 3), (2, 2), (0, 0, 1, 1)
         )
-        yield Entry("first 3x3x3 s2 224 ->32", choose(stem, TARGET), 1.6)
+        yield Entry("first 3x3x3 s2 224 ->24", choose(stem, TARGET), 1.6)
     for x, w in ((8, 8), (8, 4), (4, 4)):
         logits = TensorSpec(1000, 1, 1, 32, 0, "logits")
         dense = KernelSpec("dense", (TensorSpec.of_map(1024, 1, 1, x),), logits, w)

@@ -29,9 +29,11 @@ DEFINE_CHANNELS(2)
 
 #ifndef MPQ_ASSEMBLY
 
+/* Wraps as the instruction does: the operands of pixels that fill a group are anything. */
 static int32_t dual_multiply_add(uint32_t a, uint32_t b, int32_t sum) {
-  return sum + (int16_t)(a & 0xFFFFu) * (int16_t)(b & 0xFFFFu) +
-         (int16_t)(a >> 16) * (int16_t)(b >> 16);
+  const int32_t low = (int16_t)(a & 0xFFFFu) * (int16_t)(b & 0xFFFFu);
+  const int32_t high = (int16_t)(a >> 16) * (int16_t)(b >> 16);
+  return (int32_t)((uint32_t)sum + (uint32_t)low + (uint32_t)high);
 }
 
 void mpq_core_smlad(const void *x, const void *w, int32_t *acc, const int32_t *start,
