@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import numpy.typing as npt
 
 from tvm_mpq.codegen.library import micro_kernel_sources
 from tvm_mpq.codegen.plain_c import KERNEL_INCLUDES, kernel_signature, kernel_source
+from tvm_mpq.errors import ToolError
 from tvm_mpq.kernels import reference
 from tvm_mpq.kernels.layout import pack_map, unpack_map
 from tvm_mpq.kernels.pack import pack_icn, pack_pool, pack_weights
@@ -96,8 +96,6 @@ def _random_pool(spec: KernelSpec, x: npt.NDArray[np.uint8]) -> Layer:
 
 def build(layer: Layer, folder: Path) -> Path:
     """The ELF of ``layer``; only the kernels it uses are linked."""
-    from tvm_mpq.errors import ToolError
-
     (folder / "w.bin").write_bytes(np.ascontiguousarray(layer.weights).tobytes())
     (folder / "icn.bin").write_bytes(np.ascontiguousarray(layer.icn).tobytes())
     (folder / "layer.c").write_text(_source(layer.spec))
@@ -105,6 +103,11 @@ def build(layer: Layer, folder: Path) -> Path:
         ".section .rodata.constants\n.balign 32\n.global w\nw: .incbin \"w.bin\"\n"
         ".balign 32\n.global icn\nicn: .incbin \"icn.bin\"\n"
     )
+    return link(folder)
+
+
+def link(folder: Path) -> Path:
+    """The ELF of ``layer.c`` and ``constants.s`` in ``folder``, with the micro-kernels."""
     names = ["layer.c", "constants.s", str(FIRMWARE / "layer_main.c")]
     for name, text in micro_kernel_sources().items():
         (folder / name).write_text(text)
@@ -167,11 +170,3 @@ def annotated(layer: Layer, folder: Path, function: str) -> str:
 
 def _code_bytes(board: Any) -> int:
     return sum(s.size for name, s in board.image.symbols.items() if name.startswith("mpq_"))
-
-
-def compiler_version() -> str:
-    """The first line of ``arm-none-eabi-gcc --version``."""
-    text = subprocess.run(
-        ["arm-none-eabi-gcc", "--version"], capture_output=True, text=True, check=True
-    ).stdout
-    return text.splitlines()[0]

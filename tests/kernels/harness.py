@@ -61,8 +61,11 @@ def random_codes(rng: np.random.Generator, tensor: TensorSpec) -> np.ndarray:
     return np.where(extreme, rng.choice([0, tensor.max_code], codes.shape), codes).astype(np.uint8)
 
 
-def weighted_case(spec: KernelSpec, seed: int) -> Case:
-    """A convolution or dense layer, randomly requantized to span the codes."""
+def weighted_case(spec: KernelSpec, seed: int, codes: str = "") -> Case:
+    """A convolution or dense layer, randomly requantized to span the codes.
+
+    codes: "all max" or "all zero" for inputs and weights alike.
+    """
     rng = np.random.default_rng(seed)
     x = random_codes(rng, spec.x)
     depthwise = spec.op == "depthwise_conv2d"
@@ -70,6 +73,9 @@ def weighted_case(spec: KernelSpec, seed: int) -> Case:
     shape = (channels, 1 if depthwise else spec.x.channels, *spec.kernel)
     weights = rng.integers(0, 1 << spec.w_bits, shape).astype(np.uint8)
     zw = rng.integers(0, 1 << spec.w_bits, channels).astype(np.uint8)
+    if codes:
+        x[:] = spec.x.max_code if codes == "all max" else 0
+        weights[:] = (1 << spec.w_bits) - 1 if codes == "all max" else 0
     phi_of = reference.depthwise_conv2d_phi if depthwise else reference.conv2d_phi
     phi = phi_of(x, weights, spec.x.zero_point, zw, spec.strides, spec.padding)
     icn = _random_icn(rng, phi, zw, spec.output.bits)
@@ -170,7 +176,7 @@ def run_host(library: ctypes.CDLL, case: Case, x_ring_extra: int = 0) -> np.ndar
     spec = case.spec
     y_shape, y_dtype = spec.output.buffer
     output = np.full(y_shape, 0xA5, y_dtype)
-    buffers = [pack_map(_stored(c, t), t) for c, t in zip(case.inputs, spec.inputs, strict=True)]
+    buffers = [pack_map(stored(c, t), t) for c, t in zip(case.inputs, spec.inputs, strict=True)]
     scratch = np.full(spec.scratch_bytes // 4 + 1, 0x5A5A5A5A, np.uint32)
     arguments: list[object] = []
     for buffer in buffers:
@@ -183,5 +189,6 @@ def run_host(library: ctypes.CDLL, case: Case, x_ring_extra: int = 0) -> np.ndar
     return unpack_map(output, spec.output)
 
 
-def _stored(codes: np.ndarray, tensor: TensorSpec) -> np.ndarray:
+def stored(codes: np.ndarray, tensor: TensorSpec) -> np.ndarray:
+    """Codes [C, H, W] in the order of axes in which ``tensor`` is stored."""
     return codes.transpose(1, 2, 0) if tensor.layout == "hwc8" else codes
