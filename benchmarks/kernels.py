@@ -117,12 +117,15 @@ def record(entry: Entry, found: Measurement) -> dict[str, Any]:
 def format_row(entry: Entry, row: dict[str, Any]) -> str:
     """One line of the printed table."""
     bar = "" if entry.bar is None else f"{entry.bar:.2f}"
-    verdict = "" if entry.bar is None else ("ok" if row["cycles_per_mac"] <= entry.bar else "MISSED")
+    verdict = (
+        "" if entry.bar is None else ("ok" if row["cycles_per_mac"] <= entry.bar else "MISSED")
+    )
     peer = "" if entry.peer is None else f"{entry.peer:.2f}"
     exact = "" if row["bit_exact"] else "  NOT EXACT"
+    sizes = f"{row['scratch_bytes']:>6d} {row['code_bytes']:>6d}"
     return (
         f"{entry.layer:24s} {row['kernel']:32s} {row['cycles']:>10d} {row['cycles_per_mac']:>7.3f}"
-        f" {bar:>5s} {verdict:6s} {peer:>5s} {row['scratch_bytes']:>6d} {row['code_bytes']:>6d}{exact}"
+        f" {bar:>5s} {verdict:6s} {peer:>5s} {sizes}{exact}"
     )
 
 

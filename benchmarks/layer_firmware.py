@@ -10,19 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 from tvm_mpq.codegen.library import micro_kernel_sources
-from tvm_mpq.codegen.plain_c import KERNEL_INCLUDES, kernel_signature, kernel_source
+from tvm_mpq.codegen.plain_c import KERNEL_INCLUDES, kernel_source
 from tvm_mpq.errors import ToolError
 from tvm_mpq.kernels import reference
 from tvm_mpq.kernels.layout import pack_map, unpack_map
 from tvm_mpq.kernels.pack import pack_icn, pack_pool, pack_weights
 from tvm_mpq.kernels.primfunc import primfunc
 from tvm_mpq.kernels.spec import KernelSpec
-from tvm_mpq.toolchain import run_tool
 from tvm_mpq.quant.icn import IcnParams
 from tvm_mpq.schedule.apply import schedule
+from tvm_mpq.toolchain import run_tool
 
 if TYPE_CHECKING:
-    from tvm_mpq.emulator import Board, Profile
+    from tvm_mpq.emulator import Profile
 
 FIRMWARE = Path(__file__).with_name("firmware")
 CPU = ["-mcpu=cortex-m7", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv5-d16"]
@@ -62,14 +62,14 @@ class Measurement:
 def random_layer(spec: KernelSpec, seed: int = 0) -> Layer:
     """Random codes; requantized so that the outputs span their codes, as trained layers do."""
     rng = np.random.default_rng(seed)
-    x = rng.integers(0, 1 << spec.x.bits, (spec.x.channels, spec.x.height, spec.x.width))
-    x = x.astype(np.uint8)
+    shape = (spec.x.channels, spec.x.height, spec.x.width)
+    x = rng.integers(0, (1 << spec.x.bits) - 1, shape, dtype=np.uint8, endpoint=True)
     if spec.op == "global_avg_pool":
         return _random_pool(spec, x)
     channels = spec.output.channels
     depthwise = spec.op == "depthwise_conv2d"
-    shape = (channels, 1 if depthwise else spec.x.channels, *spec.kernel)
-    weights = rng.integers(0, 1 << spec.w_bits, shape).astype(np.uint8)
+    taps = (channels, 1 if depthwise else spec.x.channels, *spec.kernel)
+    weights = rng.integers(0, 1 << spec.w_bits, taps).astype(np.uint8)
     zw = rng.integers(0, 1 << spec.w_bits, channels).astype(np.uint8)
     phi_of = reference.depthwise_conv2d_phi if depthwise else reference.conv2d_phi
     phi = phi_of(x, weights, spec.x.zero_point, zw, spec.strides, spec.padding)
@@ -100,8 +100,8 @@ def build(layer: Layer, folder: Path) -> Path:
     (folder / "icn.bin").write_bytes(np.ascontiguousarray(layer.icn).tobytes())
     (folder / "layer.c").write_text(_source(layer.spec))
     (folder / "constants.s").write_text(
-        ".section .rodata.constants\n.balign 32\n.global w\nw: .incbin \"w.bin\"\n"
-        ".balign 32\n.global icn\nicn: .incbin \"icn.bin\"\n"
+        '.section .rodata.constants\n.balign 32\n.global w\nw: .incbin "w.bin"\n'
+        '.balign 32\n.global icn\nicn: .incbin "icn.bin"\n'
     )
     return link(folder)
 

@@ -21,9 +21,7 @@ def run_emulated(cases: list[Case], folder: Path) -> list[np.ndarray]:
         x, y = case.spec.x, case.spec.output
         for name, array in (("w", case.weights), ("icn", case.icn)):
             (folder / f"{name}{i}.bin").write_bytes(np.ascontiguousarray(array).tobytes() or b"\0")
-            constants.append(
-                f'.balign 32\n.global {name}{i}\n{name}{i}: .incbin "{name}{i}.bin"\n'
-            )
+            constants.append(f'.balign 32\n.global {name}{i}\n{name}{i}: .incbin "{name}{i}.bin"\n')
             source.append(f"extern const uint32_t {name}{i}[];")
         for name, size in (("x", x.nbytes), ("y", y.nbytes)):
             attributes = '__attribute__((section(".axi"), aligned(32)))'
@@ -40,7 +38,9 @@ def run_emulated(cases: list[Case], folder: Path) -> list[np.ndarray]:
     (folder / "constants.s").write_text("\n".join(constants))
     board = Board(link(folder))
     for i, case in enumerate(cases):
-        board.write_symbol(f"x{i}", pack_map(stored(case.inputs[0], case.spec.x), case.spec.x).tobytes())
+        board.write_symbol(
+            f"x{i}", pack_map(stored(case.inputs[0], case.spec.x), case.spec.x).tobytes()
+        )
     board.write_symbol("scratch", b"\x5a" * (scratch + 4))
     board.run(timeout_seconds=300)
     assert board.read_symbol("scratch")[scratch:] == b"\x5a" * 4, "a kernel wrote past its scratch"

@@ -98,7 +98,12 @@ def _planar(layer: KernelSpec, target: Target) -> KernelSpec | None:
     """The planar 3x3 kernel with the highest band that scratch holds; None if it does not apply."""
     y = layer.output
     usual = layer.kernel == (3, 3) and layer.strides in ((1, 1), (2, 2))
-    if not (usual and layer.padding[1] <= 1 and layer.padding[3] <= 2 and y.layout == layer.x.layout == "hcw"):
+    if not (
+        usual
+        and layer.padding[1] <= 1
+        and layer.padding[3] <= 2
+        and y.layout == layer.x.layout == "hcw"
+    ):
         return None
     bands = range(min(y.height, _MAX_ROWS), 0, -1)
     specs = [replace(layer, variant="planar", rows=rows) for rows in bands]

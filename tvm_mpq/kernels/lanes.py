@@ -79,7 +79,8 @@ def pack_lanes(spec: KernelSpec, codes: Codes) -> Words:
     taps = np.arange(k)
     for channel in range(2):
         shifted = padded[channel::2] << weight_bit(taps, channel, bits).astype(np.uint32)
-        np.bitwise_or.at(words, (slice(None), weight_word(taps, bits)), shifted)
+        for tap, word in enumerate(weight_word(taps, bits).tolist()):
+            words[:, word] |= shifted[:, tap]
     return words
 
 

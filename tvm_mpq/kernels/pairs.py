@@ -82,7 +82,8 @@ def pack_pairs(spec: KernelSpec, codes: Codes) -> Words:
     taps = np.arange(k)
     for channel in range(2):
         shifted = padded[channel::2] << weight_bit(taps, channel, spec.w_bits).astype(np.uint32)
-        np.bitwise_or.at(words, (slice(None), weight_word(taps, channel, spec.w_bits)), shifted)
+        for tap, word in enumerate(weight_word(taps, channel, spec.w_bits).tolist()):
+            words[:, word] |= shifted[:, tap]
     return words
 
 

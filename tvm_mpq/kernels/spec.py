@@ -192,9 +192,7 @@ class KernelSpec:
             words = -(-self.strip_pixels // self.lanes.pixels)
             pixels = words * self.lanes.pixels
             return (
-                ScratchBuffer(
-                    "operands", (words * self.padded_reduction + _READ_AHEAD,), "uint32"
-                ),
+                ScratchBuffer("operands", (words * self.padded_reduction + _READ_AHEAD,), "uint32"),
                 ScratchBuffer("side", (pixels,), "int32"),
                 ScratchBuffer("acc", (CHANNEL_TILE * pixels + _STORE_AHEAD,), "int32"),
             )
@@ -241,9 +239,8 @@ class KernelSpec:
         if self.op == "depthwise_conv2d":
             taps = self.kernel[0] * self.kernel[1] * self.output.channels
             return -(-taps * self.w_bits // WORD_BITS)
-        rows = -(-self.output.channels // CHANNEL_TILE) * CHANNEL_TILE
-        # A pair of channels takes the same words in either variant.
-        return rows * (self.padded_reduction * self.w_bits // WORD_BITS)
+        blocks = -(-self.output.channels // CHANNEL_TILE)
+        return blocks * (CHANNEL_TILE * self.padded_reduction * self.w_bits // WORD_BITS)
 
     @property
     def icn_words(self) -> int:

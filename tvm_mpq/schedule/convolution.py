@@ -99,8 +99,7 @@ def strip_schedule(spec: KernelSpec) -> tirx.PrimFunc:
                             ICN.access_ptr("r"),
                             channels,
                             v_b * CHANNEL_TILE,
-                            T.min(band, rows - v_s * band)
-                            * T.min(width, y.width - v_t * width),
+                            T.min(band, rows - v_s * band) * T.min(width, y.width - v_t * width),
                             k,
                         )
                     )

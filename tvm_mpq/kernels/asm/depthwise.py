@@ -52,9 +52,7 @@ def _sums(block: list[Op], group: int, stride: int, pitch: int) -> None:
                 block.append(ops.load(f"%last{name}", "r2", 8 * ky + 4))
             for instruction, output, taps in rows:
                 first = ky == 0 and taps == "first" and instruction in ("smlad", "smlatb")
-                opening = first and not any(
-                    op.names[0] == sums[output] for op in block if op.names
-                )
+                opening = first and not any(op.names[0] == sums[output] for op in block if op.names)
                 block.append(
                     ops.multiply_add(
                         instruction,

@@ -13,7 +13,7 @@ def function(name: str, comment: str, lines: Sequence[str]) -> str:
     about = "\n".join(f"@ {line}" for line in comment.splitlines())
     return "\n".join(
         [
-            f"{about}\n{_HEAD}.section .text.{name}, \"ax\", %progbits",
+            f'{about}\n{_HEAD}.section .text.{name}, "ax", %progbits',
             f".balign 8\n.global {name}\n.type {name}, %function\n.thumb_func\n{name}:",
             *body,
             f".size {name}, . - {name}",

@@ -95,8 +95,8 @@ def text(bits: int, left: int) -> str:
     name, block = name_of(bits, left), body(bits, left)
     comment = (
         f"void {name}(void *to, const void *line, int32_t rows, const int32_t *geometry)\n"
-        "geometry: bytes of a line, of a row, of an output line; offset, mask and fill of the word\n"
-        "in which the border begins; Zx in both halves.\n"
+        "geometry: bytes of a line, of a row, of an output line; offset, mask and fill of the\n"
+        "word in which the border begins; Zx in both halves.\n"
         f"{32 // bits} codes: {block.cycles:g} cycles."
     )
     lines = [

@@ -24,7 +24,15 @@ from tvm_mpq.kernels.asm.ops import Op
 HORIZONS = (4, 5, 6, 7, 9, 12, 3)
 # (How many multiplies late an instruction may be that no multiply waits for, how many instructions
 # are looked at): smaller values give registers back sooner. None: program order decides.
-FREEDOMS: tuple[tuple[float | None, int], ...] = ((6.0, 20), (3.0, 20), (3.0, 8), (1.0, 5), (None, 12), (None, 6), (None, 2))
+FREEDOMS: tuple[tuple[float | None, int], ...] = (
+    (6.0, 20),
+    (3.0, 20),
+    (3.0, 8),
+    (1.0, 5),
+    (None, 12),
+    (None, 6),
+    (None, 2),
+)
 
 
 class NoScheduleError(Exception):
@@ -137,7 +145,9 @@ class _Walk:
         for name, _ in op.writes:
             if not name.startswith("%") or name in names:
                 continue
-            available = [r for r in (*ending, *self._free) if r not in names.values() or r in ending]
+            available = [
+                r for r in (*ending, *self._free) if r not in names.values() or r in ending
+            ]
             if op.pin is not None:
                 available = [r for r in available if r == op.pin]
             if not available:

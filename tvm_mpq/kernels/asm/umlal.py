@@ -163,7 +163,5 @@ def text(lanes: Lanes, words: int) -> str:
 def all_texts() -> dict[str, str]:
     """File name -> text, for every arrangement of lanes and size of a pass."""
     return {
-        f"{_Pass(lanes, words).name}.S": text(lanes, words)
-        for lanes in LANES
-        for words in _SHAPES
+        f"{_Pass(lanes, words).name}.S": text(lanes, words) for lanes in LANES for words in _SHAPES
     }
