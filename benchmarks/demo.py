@@ -15,6 +15,7 @@ import tvm_mpq
 from benchmarks.mobilenet_v1 import predict, top1
 from benchmarks.train_demo import DEMO_INPUT, RESOLUTION, load_demo
 from tvm_mpq.frontends import from_torch
+from tvm_mpq.report.profile import profile_text
 
 # All weights at 8 bits need 163 kB: the rule must cut one layer to 4 bits and one to 2.
 FLASH, RAM = "105kB", "16kB"
@@ -39,6 +40,8 @@ def run_demo(on_emulator: int = ON_EMULATOR) -> dict[str, Any]:
     emulated = deployment.run(test[:on_emulator], on="emulator")
     host = deployment.run(test, on="host")
     _show(test[:SHOWN], emulated[:SHOWN], labels[:SHOWN])
+    profile = deployment.profile()
+    print(f"\n{profile_text(profile)}")
     result = {
         "compile_seconds": round(compile_seconds, 2),
         "top1": {
@@ -48,6 +51,7 @@ def run_demo(on_emulator: int = ON_EMULATOR) -> dict[str, Any]:
         },
         "bit_exact": bool((emulated == host[:on_emulator]).all()),
         **report.to_json(),
+        "profile": profile.to_json(),
     }
     accuracy = result["top1"]
     print(f"accuracy on {len(test)} held-out digits: float {accuracy['float']:.1f} %", end=", ")

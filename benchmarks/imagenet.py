@@ -44,7 +44,7 @@ class Network:
 
 NETWORKS = {
     "0.75_224": Network("mobilenet_v1_0.75_224.npz", "2MB", "512kB", datasets.IMAGENET_INPUT),
-    "0.25_128": Network("mobilenet_v1_0.25_128.npz", "512kB", "128kB", datasets.IMAGENET_INPUT),
+    "0.25_128": Network("mobilenet_v1_0.25_128.npz", "600kB", "128kB", datasets.IMAGENET_INPUT),
     "vww_96": Network("vww_96.npz", "192kB", "64kB", datasets.VWW_INPUT),
 }
 

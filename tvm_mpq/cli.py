@@ -20,7 +20,7 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except MpqError as error:
+        except (MpqError, OSError) as error:  # OSError: no space, no permission, no folder
             click.echo(f"tvm-mpq: {error}", err=True)
             sys.exit(2)
 
@@ -93,7 +93,9 @@ def compile_command(
 @_out
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--on", default="host", show_default=True, help="host, emulator or board.")
-@click.option("--top", default=5, show_default=True, help="Classes to show per image.")
+@click.option(
+    "--top", default=5, type=click.IntRange(1), show_default=True, help="Classes to show per image."
+)
 @_as_json
 def run(out: Path, images: tuple[Path, ...], on: str, top: int, as_json: bool) -> None:
     """Classify IMAGES with the network compiled to OUT."""

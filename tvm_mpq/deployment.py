@@ -62,7 +62,7 @@ class Deployment:
         try:
             fields = json.loads(path.read_text())["target"]
             return Deployment(folder, Target(fields.pop("name"), **fields))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise InvalidValueError(
                 f"{folder}: no {DEPLOYMENT_FILE}; expected a folder made by tvm-mpq compile -o"
             ) from None
@@ -78,9 +78,12 @@ class Deployment:
     @cached_property
     def description(self) -> dict[str, Any]:
         """The ``tvm_mpq`` part of metadata.json: layers, bits, input, logits scale."""
-        modules = json.loads((self.model_folder / "metadata.json").read_text())["modules"]
-        ((self._name, content),) = modules.items()
-        description: dict[str, Any] = content.get("tvm_mpq", {})
+        path = self.model_folder / "metadata.json"
+        try:
+            ((self._name, content),) = json.loads(path.read_text())["modules"].items()
+            description: dict[str, Any] = content.get("tvm_mpq", {})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InvalidValueError(f"{path}: damaged ({error}); compile again") from None
         version = description.get("description_version")
         if version != DESCRIPTION_VERSION:
             raise InvalidValueError(
@@ -181,16 +184,20 @@ class Deployment:
         return Report(self.description, None if self.target.is_host else self.firmware)
 
     def export_library(self, path: Path | str) -> Path:
-        """Write the Model Library Format as a tar (``.tar``) or as a folder."""
+        """Write the Model Library Format as ``.tar`` or a folder; appears whole or not at all."""
         from tvm_mpq.codegen.archive import pack_library
 
-        path = Path(path)
+        path = Path(path).resolve()
         if path.exists():
             raise InvalidValueError(f"{path} exists; give a new path, or remove it first")
-        if path.suffix == ".tar":
-            pack_library(self.model_folder, path)
-        else:
-            shutil.copytree(self.model_folder, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as work:
+            made = Path(work) / path.name
+            if path.suffix == ".tar":
+                pack_library(self.model_folder, made)
+            else:
+                shutil.copytree(self.model_folder, made)
+            made.rename(path)
         return path
 
     def save(self, folder: Path | str) -> Deployment:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,21 +14,14 @@ from tvm_mpq.kernels.asm import assembly_sources, depthwise, ops, smlad, umlal
 from tvm_mpq.kernels.asm.scheduler import NoScheduleError, Scheduled, schedule_block
 from tvm_mpq.kernels.lanes import LANES
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "kernels"
 GOLDENS = ["mpq_core_smlad", "mpq_core_u14w4_a3", "mpq_expand_w4", "mpq_store_y8"]
 GOLDENS += ["mpq_dw3x3s1_y8_256", "mpq_lines_x8_l1"]
 
 
 @pytest.mark.null
 @pytest.mark.parametrize("name", GOLDENS)
-def test_golden_text(name: str, request: pytest.FixtureRequest) -> None:
-    path, text = GOLDEN / f"{name}.S", assembly_sources()[f"{name}.S"]
-    if request.config.getoption("--update-golden", default=False):
-        path.write_text(text)
-    assert path.exists(), f"{path} is missing: run pytest with --update-golden"
-    assert text == path.read_text(), (
-        "intended? run pytest with --update-golden and look at the diff"
-    )
+def test_golden_text(name: str, golden: Callable[[str, str], None]) -> None:
+    golden(f"kernels/{name}.S", assembly_sources()[f"{name}.S"])
 
 
 @pytest.mark.null

@@ -1,78 +1,86 @@
-"""The scheduled kernels on the emulated Cortex-M7, bit for bit: the assembly, not its twin."""
+"""The same C on the emulated Cortex-M7: bit for bit what numpy says."""
 
 from __future__ import annotations
 
-from itertools import product
+import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.kernels.emulated import run_emulated
-from tests.kernels.harness import Case, conv_spec, weighted_case
-from tvm_mpq.kernels.choose import choose
-from tvm_mpq.kernels.spec import KernelSpec
-from tvm_mpq.specs import WIDTHS, TensorSpec
-from tvm_mpq.target import Target
+from tests.kernels.cases import COVERING, row_cases, weighted_cases, weightless_cases
+from tests.kernels.harness import Case, c_source, stored
+from tvm_mpq.codegen.library import micro_kernel_sources
+from tvm_mpq.emulator import Board
+from tvm_mpq.kernels.layout import pack_map, unpack_map
+from tvm_mpq.specs import WIDTHS
 
 pytestmark = pytest.mark.emu
-TARGET = Target("stm32h7")
-tensor = TensorSpec.of_map
+
+FIRMWARE = Path(__file__).parent.parent / "emulator" / "firmware"
+FLAGS = [
+    *("-mcpu=cortex-m7", "-mthumb", "-mfpu=fpv5-d16", "-mfloat-abi=hard", "-std=gnu11", "-Os"),
+    *("-Wall", "-Werror", "-nostartfiles", "--specs=nano.specs", "--specs=nosys.specs"),
+]
+
+
+def c_array(name: str, array: np.ndarray) -> str:
+    """A constant in flash with the bytes of ``array``."""
+    data = np.frombuffer(array.tobytes() + bytes(-array.nbytes % 4), np.uint32)
+    words = ", ".join(f"0x{word:x}u" for word in data) or "0"
+    return f"const uint32_t {name}[] = {{{words}}};"
+
+
+def program(cases: list[Case]) -> str:
+    """A firmware's main: every kernel once, on whole tensors; outputs are out_0, out_1, ..."""
+    lines, calls = [], []
+    for i, case in enumerate(cases):
+        spec = case.spec
+        arguments = []
+        for j, (codes, tensor) in enumerate(zip(case.inputs, spec.inputs, strict=True)):
+            lines.append(c_array(f"x{i}_{j}", pack_map(stored(codes, tensor), tensor)))
+            arguments.append(f"x{i}_{j}, {tensor.height}")
+        lines += [c_array(f"w{i}", case.weights), c_array(f"icn{i}", case.icn)]
+        words = -(-spec.output.nbytes // 4)
+        lines.append(f'__attribute__((section(".axi"))) uint32_t out_{i}[{words}];')
+        height = spec.output.height
+        arguments += [f"out_{i}, {height}, 0, {height}, w{i}, icn{i}, scratch"]
+        calls.append(f"  {spec.symbol}({', '.join(arguments)});")
+    largest = max(case.spec.scratch_bytes for case in cases) + 4
+    lines.append(f"static uint32_t scratch[{largest // 4 + 1}];")
+    return "\n".join([*lines, "int main(void) {", *calls, "  return 0;", "}"])
+
+
+def build(cases: list[Case], folder: Path) -> Path:
+    """An ELF with the kernels of ``cases`` and their data."""
+    source = c_source([case.spec for case in cases]) + program(cases)
+    (folder / "kernels.c").write_text(source)
+    elf = folder / "kernels.elf"
+    sources = [folder / "kernels.c", FIRMWARE / "start.c"]
+    for name, text in micro_kernel_sources().items():
+        (folder / name).write_text(text)
+        sources += [folder / name] if name.endswith((".c", ".S")) else []
+    command = ["arm-none-eabi-gcc", *FLAGS, "-Wl,--gc-sections", *map(str, sources)]
+    command += ["-T", str(FIRMWARE / "h743.ld"), "-o", str(elf)]
+    subprocess.run(command, check=True, timeout=300)
+    return elf
 
 
 def check(cases: list[Case], folder: Path) -> None:
-    for case, actual in zip(cases, run_emulated(cases, folder), strict=True):
-        assert (actual.reshape(-1) == case.expected.reshape(-1)).all(), case.spec.symbol
+    board = Board(build(cases, folder))
+    result = board.run(timeout_seconds=120)
+    assert result.stopped_by == "end of program"
+    for i, case in enumerate(cases):
+        shape, dtype = case.spec.output.buffer
+        raw = board.read_symbol(f"out_{i}", case.spec.output.nbytes)
+        actual = unpack_map(np.frombuffer(raw, dtype).reshape(shape), case.spec.output)
+        assert np.array_equal(actual.reshape(-1), case.expected.reshape(-1)), case.spec.symbol
 
 
-def test_every_width_and_odd_shapes(tmp_path: Path) -> None:
-    cases = []
-    for seed, (x, w, y) in enumerate(product(WIDTHS, WIDTHS, WIDTHS)):
-        zx, zy = (seed * 7) % (1 << x), (seed * 5) % (1 << y)
-        specs = [
-            conv_spec("pointwise_conv2d", tensor(13, 3, 7, x, zx), 5, y, w, zy=zy),
-            conv_spec("pointwise_conv2d", tensor(40, 5, 14, x), 6, y, w),
-            conv_spec("conv2d", tensor(3, 9, 7, x, zx), 5, y, w, (3, 3), (2, 2), (1, 1, 1, 1), zy),
-            conv_spec(
-                "depthwise_conv2d", tensor(5, 7, 9, x, zx), 5, y, w, (3, 3), (1, 1), (1,) * 4, zy
-            ),
-            conv_spec(
-                "depthwise_conv2d", tensor(3, 8, 18, x, zx), 3, y, w, (3, 3), (2, 2), (0, 0, 1, 1)
-            ),
-        ]
-        cases += [weighted_case(spec, seed) for spec in specs]
-    check(cases, tmp_path)
+@pytest.mark.parametrize("x_bits", WIDTHS)
+def test_kernels_with_weights(x_bits: int, tmp_path: Path) -> None:
+    check([case for w in COVERING if w[0] == x_bits for case in weighted_cases(w)], tmp_path)
 
 
-@pytest.mark.parametrize("codes", ["all max", "all zero"])
-def test_extreme_codes_over_several_segments_and_chunks(tmp_path: Path, codes: str) -> None:
-    cases = []
-    for x, w in product(WIDTHS, WIDTHS):
-        for channels, width in ((264, 5), (320, 14), (97, 20)):
-            spec = conv_spec("pointwise_conv2d", tensor(channels, 2, width, x, 1), 3, x, w)
-            cases.append(weighted_case(spec, x + w, codes))
-        spec = conv_spec(
-            "depthwise_conv2d", tensor(2, 3, 130, x, 1), 2, x, w, (3, 3), (1, 1), (1,) * 4
-        )
-        cases.append(weighted_case(spec, x + w, codes))
-    check(cases, tmp_path)
-
-
-def test_image_input(tmp_path: Path) -> None:
-    image = TensorSpec(3, 9, 11, 8, 128, "hwc8")
-    specs = [
-        conv_spec("conv2d", image, 7, y, w, (3, 3), (2, 2), (0, 0, 1, 1))
-        for y, w in ((8, 8), (4, 4), (2, 2))
-    ]
-    gray = TensorSpec(1, 12, 10, 8, 3, "hwc8")
-    specs.append(conv_spec("conv2d", gray, 4, 8, 8, (5, 5), (1, 1), (2, 2, 2, 2)))
-    specs.append(conv_spec("conv2d", image, 4, 8, 8, (2, 2), (1, 1), (0, 0, 0, 0)))
-    check([weighted_case(spec, seed) for seed, spec in enumerate(specs)], tmp_path)
-
-
-def test_strips_that_are_parts_of_a_row(tmp_path: Path) -> None:
-    wide = KernelSpec("conv2d", (tensor(150, 3, 40, 8),), tensor(3, 3, 40, 8), 4, (3, 3))
-    spec = choose(
-        KernelSpec("conv2d", wide.inputs, wide.output, 4, (3, 3), padding=(1,) * 4), TARGET
-    )
-    assert spec.variant == "pairs" and spec.pixels < spec.output.width
-    check([weighted_case(spec, 1)], tmp_path)
+def test_other_kernels(tmp_path: Path) -> None:
+    check([*row_cases(), *weightless_cases()[::4]], tmp_path)

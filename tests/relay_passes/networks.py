@@ -15,6 +15,7 @@ from relay_passes import AnnotateBitwidths, AnnotateRanges, Canonicalize, FuseBl
 from relay_passes.graph import bindings, op_name
 from tvm_mpq._tvm_compat import IRModule
 from tvm_mpq.frontends.torch import from_torch
+from tvm_mpq.pipeline import CalibratedModel, calibrate
 from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.specs import InputSpec
 
@@ -141,3 +142,9 @@ class Sequence(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.classifier(self.middle(self.stem(x)).mean((2, 3)))
+
+
+@cache
+def calibrated_small_net() -> CalibratedModel:
+    """SmallNet as ``build`` takes it, made once."""
+    return calibrate(imported(small_net()), random_images(8))

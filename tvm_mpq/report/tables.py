@@ -44,7 +44,7 @@ class Report:
     def __str__(self) -> str:
         from rich.console import Console
 
-        console = Console(file=io.StringIO(), width=132, color_system=None)
+        console = Console(file=io.StringIO(), width=200, color_system=None)
         console.print(self._layers())
         console.print(self._totals())
         if self.firmware is not None:
