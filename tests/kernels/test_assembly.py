@@ -14,7 +14,7 @@ from tvm_mpq.kernels.asm import assembly_sources, depthwise, ops, smlad, umlal
 from tvm_mpq.kernels.asm.scheduler import NoScheduleError, Scheduled, schedule_block
 from tvm_mpq.kernels.lanes import LANES
 
-GOLDENS = ["mpq_core_smlad", "mpq_core_u14w4_a3", "mpq_expand_w4", "mpq_store_y8"]
+GOLDENS = ["mpq_core_smlad_k8", "mpq_core_u14w4_a3", "mpq_expand_w4", "mpq_store_y8"]
 GOLDENS += ["mpq_dw3x3s1_y8_256", "mpq_lines_x8_l1"]
 
 

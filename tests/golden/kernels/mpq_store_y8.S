@@ -49,6 +49,7 @@ mpq_store_y8:
   str r2, [r1], #4
   cmp r7, #0
   bne .Lword
+.Lend:
   ldrd r0, r1, [sp, #16]
   ldrd r2, r8, [sp, #0]
   ldr r9, [sp, #8]

@@ -15,21 +15,23 @@ from tvm_mpq.kernels.asm.ops import Op
 from tvm_mpq.kernels.asm.scheduler import Scheduled, schedule_block
 
 
-def store_body(bits: int) -> Scheduled:
-    """One output word: load, SMMLA, ASR, USAT and one ORR a code."""
+def store_body(bits: int, words: int = 1) -> Scheduled:
+    """Output words: load, SMMLA, ASR, USAT and one ORR a code."""
     block: list[Op] = []
     codes = 32 // bits
-    for j in range(codes):
+    for j in range(codes * words):
+        place = j % codes
         block.append(ops.load(f"%a{j}", "r0", 4 * j))
         block.append(ops.multiply_add("smmla", f"%p{j}", f"%a{j}", "r4", "r6"))
         block.append(ops.shift_register("asr", f"%s{j}", f"%p{j}", "r5"))
         block.append(ops.saturate(f"%u{j}", f"%s{j}", bits))
-        if j:
-            before = f"%o{j - 1}" if j > 1 else "%u0"
-            block.append(ops.shifted("orr", f"%o{j}", before, f"%u{j}", "lsl", bits * j))
-    block.append(ops.add("r0", "r0", 4 * codes))
-    block.append(ops.subtract("r7", "r7", 1))
-    block.append(ops.store_next(f"%o{codes - 1}", "r1"))
+        if place:
+            before = f"%o{j - 1}" if place > 1 else f"%u{j - 1}"
+            block.append(ops.shifted("orr", f"%o{j}", before, f"%u{j}", "lsl", bits * place))
+        if place == codes - 1:
+            block.append(ops.store_next(f"%o{j}", "r1"))
+    block.append(ops.add("r0", "r0", 4 * codes * words))
+    block.append(ops.subtract("r7", "r7", words))
     free = ("r2", "r8", "r9", "r10", "r11", "r12", "lr")
     return schedule_block(block, free, is_loop=True)
 
@@ -43,12 +45,17 @@ def store_text(bits: int) -> str:
         f"icn: M0, shift - 32, Zy << (shift - 32). A word: {block.cycles:g} cycles."
     )
     shift = {8: 2, 4: 3, 2: 4}[bits]
+    # Two words are a row of 14: a loop of pairs is not left by a mispredicted branch.
+    pairs = []
+    if bits == 4:
+        pairs = ["tst r7, #1", "bne .Lword", ".Lpair:", *store_body(bits, 2).lines]
+        pairs += ["cmp r7, #0", "bne .Lpair", "b .Lend"]
     lines = [
         "push {r4-r11, lr}",
-        "sub sp, sp, #20",
+        "sub sp, sp, #28",
         "ldm r2, {r4, r5, r6}",
-        "ldr r8, [sp, #56]",
-        "ldr r9, [sp, #60]",
+        "ldr r8, [sp, #64]",
+        "ldr r9, [sp, #68]",
         f"add r10, r3, #{32 // bits - 1}",
         f"lsr r10, r10, #{shift}",
         "str r3, [sp, #0]",
@@ -58,10 +65,12 @@ def store_text(bits: int) -> str:
         ".Lrow:",
         "ldr r7, [sp, #12]",
         "strd r0, r1, [sp, #16]",
+        *pairs,
         ".Lword:",
         *block.lines,
         "cmp r7, #0",
         "bne .Lword",
+        ".Lend:",
         "ldrd r0, r1, [sp, #16]",
         "ldrd r2, r8, [sp, #0]",
         "ldr r9, [sp, #8]",
@@ -70,10 +79,7 @@ def store_text(bits: int) -> str:
         "subs r8, r8, #1",
         "str r8, [sp, #4]",
         "bne .Lrow",
-        "add sp, sp, #20",
+        "add sp, sp, #28",
         "pop {r4-r11, pc}",
     ]
-    lines[1] = "sub sp, sp, #28"
-    lines[3], lines[4] = "ldr r8, [sp, #64]", "ldr r9, [sp, #68]"
-    lines[-2] = "add sp, sp, #28"
     return function(name, comment, lines)

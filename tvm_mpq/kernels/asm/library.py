@@ -11,7 +11,7 @@ from tvm_mpq.kernels.asm.epilogue import store_text
 from tvm_mpq.kernels.asm.smlad import core_text, expand_text
 
 _FILES: dict[str, Callable[[], str]] = {
-    "mpq_core_smlad.S": core_text,
+    **{f"mpq_core_smlad_k{unroll}.S": partial(core_text, unroll) for unroll in (8, 16)},
     **{f"mpq_expand_w{bits}.S": partial(expand_text, bits) for bits in (8, 4, 2)},
     **{f"mpq_store_y{bits}.S": partial(store_text, bits) for bits in (8, 4, 2)},
     **{

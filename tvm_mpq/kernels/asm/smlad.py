@@ -1,6 +1,6 @@
 """Cores on SMLAD: two MACs a multiply, halfword operands on both sides.
 
-    mpq_core_smlad     acc[channel][pixel] = start + sum over k of x * (w - Zw), 2 channels
+    mpq_core_smlad_k*  acc[channel][pixel] = start + sum over k of x * (w - Zw), 2 channels
     mpq_expand_w*      packed weight words of a pair of channels -> halfwords w - Zw in DTCM
 
 Why the weights are expanded first: eight sums and two pointers leave four registers. With both
@@ -20,29 +20,29 @@ from tvm_mpq.kernels.asm.ops import Op
 from tvm_mpq.kernels.asm.scheduler import Scheduled, schedule_block
 
 UNROLL = 8  # taps of an iteration; K is padded to it
-_STEPS = UNROLL // 2  # an SMLAD takes two taps
 _SUMS = tuple(f"r{i}" for i in range(4, 12))
 _TEMPORARIES = ("r2", "r3", "r12", "lr")
 
 
-def core_body(pixels: int) -> Scheduled:
-    """One iteration: 8 taps x ``pixels`` x 2 channels; the first operands of the next one are
+def core_body(pixels: int, unroll: int = UNROLL) -> Scheduled:
+    """One iteration: ``unroll`` taps x ``pixels`` x 2 channels; the first operands of the next one are
     loaded at its end, into the registers in which the loop expects them."""
     sums = _SUMS[:pixels], _SUMS[4 : 4 + pixels]
     free = (*_TEMPORARIES, *(r for r in _SUMS if r not in sums[0] + sums[1]))
     carried = dict(zip(("%a", "%b", "%x0", "%x1"), _TEMPORARIES, strict=True))
+    steps = unroll // 2  # an SMLAD takes two taps
     block: list[Op] = []
-    for step in range(_STEPS):
+    for step in range(steps):
         block += [op for op in _loads(step, pixels) if step or _value(op) not in carried]
         for pixel in range(pixels):
             for sum_, weight in zip(sums, "ab", strict=True):
                 x, w = f"%x{pixel}.{step}", f"%{weight}.{step}"
                 block.append(ops.multiply_add("smlad", sum_[pixel], x, w))
-    block += [op for op in _loads(_STEPS, pixels, carried) if _value(op) in carried]
+    block += [op for op in _loads(steps, pixels, carried) if _value(op) in carried]
     block += [ops.load("%end", "sp"), ops.compare("r0", "%end")]
-    block += [ops.add("r0", "r0", 4 * pixels * _STEPS), ops.add("r1", "r1", 8 * _STEPS)]
+    block += [ops.add("r0", "r0", 4 * pixels * steps), ops.add("r1", "r1", 8 * steps)]
     live_in = {f"{value}.0": register for value, register in carried.items()}
-    live_out = [f"{value}.{_STEPS}" for value in carried]
+    live_out = [f"{value}.{steps}" for value in carried]
     return schedule_block(block, free, live_in=live_in, live_out=live_out, is_loop=True)
 
 
@@ -61,13 +61,13 @@ def _value(op: Op) -> str:
     return op.names[0].split(".")[0]
 
 
-def _group(pixels: int) -> list[str]:
+def _group(pixels: int, unroll: int) -> list[str]:
     """All taps of one group of pixels: start values, the loop, and the sums to memory."""
     first, second = _SUMS[:pixels], _SUMS[4 : 4 + pixels]
     label = f".Lgroup{pixels}"
     return [
         f"{label}:",
-        f"ldr r12, [sp, #{24 if pixels == 4 else 28}]",  # x bytes of the taps but the last eight
+        f"ldr r12, [sp, #{24 if pixels == 4 else 28}]",  # x bytes of the taps but the last iteration's
         "ldr r3, [sp, #20]",
         "add r12, r0, r12",
         "str r12, [sp, #0]",
@@ -90,7 +90,7 @@ def _group(pixels: int) -> list[str]:
         "ldr r2, [r1]",
         "ldr r3, [r1, #4]",
         f".Ltaps{pixels}:",
-        *core_body(pixels).lines,
+        *core_body(pixels, unroll).lines,
         f"bne .Ltaps{pixels}",
         "ldr r2, [sp, #8]",
         "ldr r3, [sp, #16]",
@@ -106,17 +106,18 @@ def _group(pixels: int) -> list[str]:
     ]
 
 
-def core_text() -> str:
-    """``mpq_core_smlad``."""
+def core_text(unroll: int) -> str:
+    """``mpq_core_smlad_k8`` and ``_k16``: the longer loop spends less on its end."""
+    name = f"mpq_core_smlad_k{unroll}"
     comment = (
-        "void mpq_core_smlad(const void *x, const void *w, int32_t *acc, const int32_t *start,\n"
+        f"void {name}(const void *x, const void *w, int32_t *acc, const int32_t *start,\n"
         "                    int32_t pixels, int32_t k, int32_t k_total, int32_t done)\n"
-        f"4 pixels x 2 channels x {UNROLL} taps: {core_body(4).cycles:g} cycles an iteration;\n"
-        f"2 pixels: {core_body(2).cycles:g}."
+        f"4 pixels x 2 channels x {unroll} taps: {core_body(4, unroll).cycles:g} cycles;\n"
+        f"2 pixels: {core_body(2, unroll).cycles:g}."
     )
     frame = 40
     return function(
-        "mpq_core_smlad",
+        name,
         comment,
         [
             "push {r4-r11, lr}",
@@ -132,10 +133,10 @@ def core_text() -> str:
             "str r1, [sp, #16]",
             "sub r3, r3, r2",
             "lsl r1, r2, #3",
-            "sub r1, r1, #64",
+            f"sub r1, r1, #{8 * unroll}",
             "str r1, [sp, #24]",
             "lsl r1, r2, #2",
-            "sub r1, r1, #32",
+            f"sub r1, r1, #{4 * unroll}",
             "str r1, [sp, #28]",
             "lsl r1, r3, #3",
             "str r1, [sp, #32]",
@@ -143,7 +144,7 @@ def core_text() -> str:
             "str r1, [sp, #36]",
             "cmp r12, #4",
             "blt .Ltail",
-            *_group(4),
+            *_group(4, unroll),
             "cmp r12, #4",
             "bge .Lgroup4",
             ".Ltail:",
@@ -153,7 +154,7 @@ def core_text() -> str:
             # Two pixels take half the words of four for the taps that came before.
             f"ldr r1, [sp, #{frame + 48}]",
             "sub r0, r0, r1, lsl #2",
-            *_group(2),
+            *_group(2, unroll),
             ".Ldone:",
             f"add sp, sp, #{frame}",
             "pop {r4-r11, pc}",

@@ -1,4 +1,4 @@
-/* Two channels of a strip of pixels, and the portable twins of mpq_core_smlad.S and
+/* Two channels of a strip of pixels, and the portable twins of mpq_core_smlad_k*.S and
  * mpq_expand_w*.S: same arguments, layouts, arithmetic. */
 #include "mpq_micro_kernels.h"
 
@@ -6,6 +6,13 @@ static uint32_t minus_zero(const int32_t *icn, int32_t channels, int32_t channel
   const int32_t c = channel < channels ? channel : channels - 1;
   const uint32_t zero = (uint32_t)icn[2 * channels + c / 2] >> (c % 2 * 16 + 8) & 0xFFu;
   return (0x10000u - zero) % 0x10000u * 0x10001u;
+}
+
+typedef void core_t(const void *, const void *, int32_t *, const int32_t *, int32_t, int32_t,
+                    int32_t, int32_t);
+
+static core_t *core_of(int32_t taps) {
+  return taps % 16 == 0 ? mpq_core_smlad_k16 : mpq_core_smlad_k8;
 }
 
 #define DEFINE_CHANNELS(BITS)                                                                  \
@@ -18,7 +25,7 @@ static uint32_t minus_zero(const int32_t *icn, int32_t channels, int32_t channel
     for (int32_t done = 0; done < k; done += MPQ_K_CHUNK) {                                    \
       const int32_t taps = k - done < MPQ_K_CHUNK ? k - done : MPQ_K_CHUNK;                    \
       mpq_expand_w##BITS((const uint8_t *)w + done * BITS / 4, weights, taps, zero0, zero1);   \
-      mpq_core_smlad((const uint32_t *)operands + 2 * done, weights, acc,                      \
+      core_of(taps)((const uint32_t *)operands + 2 * done, weights, acc,                      \
                      done == 0 ? icn + channel : 0, even, taps, k, done);                      \
     }                                                                                          \
   }
@@ -36,8 +43,8 @@ static int32_t dual_multiply_add(uint32_t a, uint32_t b, int32_t sum) {
   return (int32_t)((uint32_t)sum + (uint32_t)low + (uint32_t)high);
 }
 
-void mpq_core_smlad(const void *x, const void *w, int32_t *acc, const int32_t *start,
-                    int32_t pixels, int32_t k, int32_t k_total, int32_t done) {
+static void core(const void *x, const void *w, int32_t *acc, const int32_t *start,
+                 int32_t pixels, int32_t k, int32_t k_total, int32_t done) {
   const uint32_t *group = x, *weights = w;
   for (int32_t first = 0; first < pixels; first += 4) {
     const int32_t count = pixels - first < 4 ? 2 : 4;
@@ -54,6 +61,16 @@ void mpq_core_smlad(const void *x, const void *w, int32_t *acc, const int32_t *s
     group += k_total / 2 * count;
   }
 }
+
+#define DEFINE_CORE(UNROLL)                                                                     \
+  void mpq_core_smlad_k##UNROLL(const void *x, const void *w, int32_t *acc,                     \
+                                const int32_t *start, int32_t pixels, int32_t k,                \
+                                int32_t k_total, int32_t done) {                                \
+    core(x, w, acc, start, pixels, k, k_total, done);                                           \
+  }
+
+DEFINE_CORE(8)
+DEFINE_CORE(16)
 
 static uint32_t spread_add(uint32_t zero, uint32_t bytes) {
   const uint32_t low = zero + (bytes & 0xFFu), high = (zero >> 16) + (bytes >> 16 & 0xFFu);

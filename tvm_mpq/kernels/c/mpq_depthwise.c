@@ -158,7 +158,7 @@ static void plain(const uint32_t *lines, uint32_t *y, const uint32_t *taps, int3
       int32_t width, int32_t zy, int32_t channels, int32_t channel, int32_t line_words) {        \
     const int32_t shift = ((const int32_t *)taps)[8] + 32;                                       \
     while (rows > 0) {                                                                           \
-      const int32_t at = row % ring, room = ring - at, count = rows < room ? rows : room;        \
+      const int32_t at = row < ring ? row : row % ring, room = ring - at, count = rows < room ? rows : room;        \
       uint32_t *to = (uint32_t *)y + (at * channels + channel) * line_words;                     \
       if (shift >= 32 && shift <= 52) {                                                          \
         RUN(STRIDE, BITS, PITCH);                                                                \

@@ -26,10 +26,14 @@ void mpq_dot_x8w4_c2(const void *x, const void *w, void *acc, int32_t k);
 void mpq_dot_x8w2_c2(const void *x, const void *w, void *acc, int32_t k);
 
 /* Cores on expanded halfwords (tvm_mpq/kernels/asm/smlad.py has layouts and reasons).
- * acc[2][pixels] = (start ? start[o] : acc) + sum over k of x * w; pixels even, k a multiple of 8.
+ * acc[2][pixels] = (start ? start[o] : acc) + sum over k of x * w; pixels even, k a multiple of 8 or 16.
  * k_total: taps of the operands, of which this call takes k after `done` others; x: past those. */
-void mpq_core_smlad(const void *x, const void *w, int32_t *acc, const int32_t *start,
-                    int32_t pixels, int32_t k, int32_t k_total, int32_t done);
+#define DECLARE_CORE(UNROLL)                                                                    \
+  void mpq_core_smlad_k##UNROLL(const void *x, const void *w, int32_t *acc,                     \
+                                const int32_t *start, int32_t pixels, int32_t k,                \
+                                int32_t k_total, int32_t done)
+DECLARE_CORE(8);
+DECLARE_CORE(16);
 /* acc[2][pixels, made even] of channels `channel` and the next one; weights: scratch. */
 #define MPQ_K_CHUNK 256
 #define DECLARE_CHANNELS(BITS)                                                                 \
@@ -44,7 +48,7 @@ void mpq_expand_w8(const void *w, void *out, int32_t k, uint32_t zero0, uint32_t
 void mpq_expand_w4(const void *w, void *out, int32_t k, uint32_t zero0, uint32_t zero1);
 void mpq_expand_w2(const void *w, void *out, int32_t k, uint32_t zero0, uint32_t zero1);
 
-/* Operands of mpq_core_smlad for `rows` output rows from `row` on, columns [column, column+width).
+/* Operands of mpq_core_smlad_k* for `rows` output rows from `row` on, columns [column, column+width).
  * The window form counts taps in pairs of channels; the image form reads interleaved bytes. */
 #define DECLARE_PACK(BITS)                                                                \
   void mpq_pack_pairs_pw##BITS(void *operands, const void *x, int32_t ring, int32_t row,  \

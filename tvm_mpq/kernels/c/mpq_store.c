@@ -41,7 +41,7 @@ static uint32_t requantized(int32_t phi, int32_t m0, int32_t shift, int32_t zy, 
     const int32_t parameters[3] = {m0, shift - 32, fast ? zy << (shift - 32) : 0};              \
     uint32_t *lines = (uint32_t *)y + channel * line_words;                                     \
     while (rows > 0) {                                                                          \
-      const int32_t at = row % ring, room = ring - at, count = rows < room ? rows : room;       \
+      const int32_t at = row < ring ? row : row % ring, room = ring - at, count = rows < room ? rows : room;       \
       uint32_t *to = lines + at * channels * line_words;                                        \
       if (fast) {                                                                               \
         FAST(BITS, acc, to, parameters, width, count, channels *line_words * 4);                \

@@ -1,16 +1,16 @@
-@ void mpq_core_smlad(const void *x, const void *w, int32_t *acc, const int32_t *start,
+@ void mpq_core_smlad_k8(const void *x, const void *w, int32_t *acc, const int32_t *start,
 @                     int32_t pixels, int32_t k, int32_t k_total, int32_t done)
-@ 4 pixels x 2 channels x 8 taps: 35 cycles an iteration;
+@ 4 pixels x 2 channels x 8 taps: 35 cycles;
 @ 2 pixels: 19.
 .syntax unified
 .cpu cortex-m7
 .thumb
-.section .text.mpq_core_smlad, "ax", %progbits
+.section .text.mpq_core_smlad_k8, "ax", %progbits
 .balign 8
-.global mpq_core_smlad
-.type mpq_core_smlad, %function
+.global mpq_core_smlad_k8
+.type mpq_core_smlad_k8, %function
 .thumb_func
-mpq_core_smlad:
+mpq_core_smlad_k8:
   push {r4-r11, lr}
   sub sp, sp, #40
   str r1, [sp, #4]
@@ -218,4 +218,4 @@ mpq_core_smlad:
 .Ldone:
   add sp, sp, #40
   pop {r4-r11, pc}
-.size mpq_core_smlad, . - mpq_core_smlad
+.size mpq_core_smlad_k8, . - mpq_core_smlad_k8
