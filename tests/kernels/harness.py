@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tvm_mpq.codegen.library import MICRO_KERNEL_DIR
-from tvm_mpq.codegen.plain_c import kernel_signature, kernel_source
+from tvm_mpq.codegen.library import micro_kernel_sources
+from tvm_mpq.codegen.plain_c import KERNEL_INCLUDES, kernel_signature, kernel_source
 from tvm_mpq.kernels import reference
 from tvm_mpq.kernels.choose import choose
 from tvm_mpq.kernels.layout import pack_map, unpack_map
@@ -61,8 +61,11 @@ def random_codes(rng: np.random.Generator, tensor: TensorSpec) -> np.ndarray:
     return np.where(extreme, rng.choice([0, tensor.max_code], codes.shape), codes).astype(np.uint8)
 
 
-def weighted_case(spec: KernelSpec, seed: int) -> Case:
-    """A convolution or dense layer, randomly requantized to span the codes."""
+def weighted_case(spec: KernelSpec, seed: int, codes: str = "") -> Case:
+    """A convolution or dense layer, randomly requantized to span the codes.
+
+    codes: "all max" or "all zero" for inputs and weights alike.
+    """
     rng = np.random.default_rng(seed)
     x = random_codes(rng, spec.x)
     depthwise = spec.op == "depthwise_conv2d"
@@ -70,6 +73,9 @@ def weighted_case(spec: KernelSpec, seed: int) -> Case:
     shape = (channels, 1 if depthwise else spec.x.channels, *spec.kernel)
     weights = rng.integers(0, 1 << spec.w_bits, shape).astype(np.uint8)
     zw = rng.integers(0, 1 << spec.w_bits, channels).astype(np.uint8)
+    if codes:
+        x[:] = spec.x.max_code if codes == "all max" else 0
+        weights[:] = (1 << spec.w_bits) - 1 if codes == "all max" else 0
     phi_of = reference.depthwise_conv2d_phi if depthwise else reference.conv2d_phi
     phi = phi_of(x, weights, spec.x.zero_point, zw, spec.strides, spec.padding)
     icn = _random_icn(rng, phi, zw, spec.output.bits)
@@ -143,7 +149,7 @@ def max_pool_case(spec: KernelSpec, seed: int) -> Case:
 
 def c_source(specs: list[KernelSpec]) -> str:
     """One C file with every distinct kernel of ``specs``."""
-    parts = ['#include <stdbool.h>\n#include <stdint.h>\n#include "mpq_micro_kernels.h"\n']
+    parts = [KERNEL_INCLUDES]
     for spec in {spec.symbol: spec for spec in specs}.values():
         parts.append(kernel_signature(spec) + ";\n")
         parts.append(kernel_source(spec, schedule(spec, primfunc(spec))))
@@ -153,11 +159,14 @@ def c_source(specs: list[KernelSpec]) -> str:
 def build_host(specs: list[KernelSpec], folder: Path) -> ctypes.CDLL:
     """The kernels as a shared library for this machine."""
     (folder / "kernels.c").write_text(c_source(specs))
-    sources = [str(folder / "kernels.c"), str(MICRO_KERNEL_DIR / "mpq_micro_kernels.c")]
+    sources = [str(folder / "kernels.c")]
+    for name, text in micro_kernel_sources().items():
+        (folder / name).write_text(text)
+        sources += [str(folder / name)] if name.endswith(".c") else []
     flags = ["-std=c99", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
     flags += ["-fsanitize=undefined", "-fno-sanitize-recover=all", "-static-libubsan"]
     output = folder / "kernels.so"
-    command = ["cc", *flags, f"-I{MICRO_KERNEL_DIR}", *sources, "-o", str(output)]
+    command = ["cc", *flags, *sources, "-o", str(output)]
     subprocess.run(command, check=True, timeout=300)
     return ctypes.CDLL(str(output))
 
@@ -224,4 +233,5 @@ def call(
 
 
 def stored(codes: np.ndarray, tensor: TensorSpec) -> np.ndarray:
+    """Codes [C, H, W] in the order of axes in which ``tensor`` is stored."""
     return codes.transpose(1, 2, 0) if tensor.layout == "hwc8" else codes

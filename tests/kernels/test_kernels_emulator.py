@@ -10,7 +10,7 @@ import pytest
 
 from tests.kernels.cases import COVERING, row_cases, weighted_cases, weightless_cases
 from tests.kernels.harness import Case, c_source, stored
-from tvm_mpq.codegen.library import MICRO_KERNEL_DIR
+from tvm_mpq.codegen.library import micro_kernel_sources
 from tvm_mpq.emulator import Board
 from tvm_mpq.kernels.layout import pack_map, unpack_map
 from tvm_mpq.specs import WIDTHS
@@ -56,8 +56,11 @@ def build(cases: list[Case], folder: Path) -> Path:
     source = c_source([case.spec for case in cases]) + program(cases)
     (folder / "kernels.c").write_text(source)
     elf = folder / "kernels.elf"
-    sources = [folder / "kernels.c", MICRO_KERNEL_DIR / "mpq_micro_kernels.c", FIRMWARE / "start.c"]
-    command = ["arm-none-eabi-gcc", *FLAGS, f"-I{MICRO_KERNEL_DIR}", *map(str, sources)]
+    sources = [folder / "kernels.c", FIRMWARE / "start.c"]
+    for name, text in micro_kernel_sources().items():
+        (folder / name).write_text(text)
+        sources += [folder / name] if name.endswith((".c", ".S")) else []
+    command = ["arm-none-eabi-gcc", *FLAGS, "-Wl,--gc-sections", *map(str, sources)]
     command += ["-T", str(FIRMWARE / "h743.ld"), "-o", str(elf)]
     subprocess.run(command, check=True, timeout=300)
     return elf

@@ -31,7 +31,11 @@ def report() -> Report:
         "plan": {"ro_bytes": 2628, "rw_bytes": 124},
         "bits": {"activations": "4", "weights": "4"},
         "arena": [["region"], ["AXI_SRAM"]],
-        "stages": [["stage"], ["0"]],
+        "stages": [
+            ["stage"],
+            *([0, name, "", "", 640] for name in ("conv2d_0", "gap_1")),
+            ["arena"],
+        ],
         "input_buffer": "arena",
     }
     return Report(description, None)

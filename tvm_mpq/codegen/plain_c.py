@@ -25,6 +25,7 @@ from tvm_mpq._tvm_compat import (
 )
 from tvm_mpq.kernels.spec import KernelSpec
 
+KERNEL_INCLUDES = '#include <stdbool.h>\n#include <stdint.h>\n\n#include "mpq_micro_kernels.h"\n'
 # What stays in registers or on the stack; larger buffers must be in the kernel's scratch.
 _MAX_LOCAL_BYTES = 8
 _BYTES = {"uint8_t": 1, "int16_t": 2, "int32_t": 4, "uint32_t": 4}
@@ -48,12 +49,20 @@ def kernel_source(spec: KernelSpec, function: tirx.PrimFunc) -> str:
     parameters = head.split("(", 1)[1].split(", ")
     lines = _bind_parameters(spec, parameters, bool(function.attrs["tirx.noalias"]))
     body, scratch_lines = _place_buffers(spec, body[: body.rindex("}")])
-    lines = [*lines, *scratch_lines, body.rstrip()]
+    lines = [*lines, *scratch_lines, _without_unused(body).rstrip()]
     signature = kernel_signature(spec)
     used = set(re.findall(r"\w+", "\n".join(lines)))
     arguments = re.findall(r"(\w+)[,)]", signature)
     unused = [f"  (void){name};" for name in arguments if name not in used]
     return "\n".join([f"{signature} {{", *unused, *lines, "}", ""])
+
+
+def _without_unused(body: str) -> str:
+    """TVM shares the extents of buffers between calls, and C code never reads them."""
+    for name in re.findall(r"^ +int32_t (cse_v\d+) = .*;$", body, flags=re.M)[::-1]:
+        if len(re.findall(rf"\b{name}\b", body)) == 1:
+            body = re.sub(rf"^ +int32_t {name} = .*;\n", "", body, flags=re.M)
+    return body
 
 
 def _suffixes(spec: KernelSpec) -> list[str]:

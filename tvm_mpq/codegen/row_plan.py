@@ -66,7 +66,7 @@ def row_layer(step: Step) -> RowLayer:
         window,
         spec.strides[0],
         spec.padding[0],
-        band=getattr(spec, "band", 1),
+        band=spec.rows,
     )
 
 

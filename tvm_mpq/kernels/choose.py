@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tvm_mpq.errors import DoesNotFitError
+from tvm_mpq.kernels.lanes import BY_WIDTHS
+from tvm_mpq.kernels.pairs import MAX_IMAGE_SPAN
 from tvm_mpq.kernels.spec import GEMM_OPS, PIXEL_TILE, KernelSpec
 from tvm_mpq.target import Target
+
+_MAX_ROWS = 16
 
 
 def choose(layer: KernelSpec, target: Target) -> KernelSpec:
@@ -15,7 +19,9 @@ def choose(layer: KernelSpec, target: Target) -> KernelSpec:
     Raises DoesNotFitError when no tile keeps the operand buffer inside the scratch limit.
     """
     if layer.op in GEMM_OPS and layer.op != "dense":
-        layer = _largest_pixel_tile(layer, target)
+        layer = _best_strip(layer, target) or _largest_pixel_tile(layer, target)
+    if layer.op == "depthwise_conv2d":
+        layer = _planar(layer, target) or layer
     if layer.scratch_bytes > target.scratch:
         raise DoesNotFitError(
             f"kernel {layer.name} of a {layer.x.height}x{layer.x.width}x{layer.x.channels} map"
@@ -34,3 +40,73 @@ def _largest_pixel_tile(layer: KernelSpec, target: Target) -> KernelSpec:
     candidates = [replace(layer, pixels=tile) for tile in tiles]
     fitting = [spec for spec in candidates if spec.scratch_bytes <= target.scratch]
     return fitting[0] if fitting else candidates[-1]
+
+
+def _best_strip(layer: KernelSpec, target: Target) -> KernelSpec | None:
+    """The cheapest strip of the paired kernels: whole rows, or part of one; None if none fits."""
+    y = layer.output
+    if y.layout != "hcw" or layer.x.layout == "vec":
+        return None
+    if layer.x.layout == "hwc8" and layer.kernel[1] * layer.x.channels > MAX_IMAGE_SPAN:
+        return None
+    unit = max(PIXEL_TILE, y.codes_per_word, layer.x.codes_per_word)
+    shapes = [(rows, y.width) for rows in range(1, min(y.height, _MAX_ROWS) + 1)]
+    shapes += [(1, width) for width in range(unit, y.width, unit)]
+    strips = [
+        replace(layer, variant=variant, rows=rows, pixels=width)
+        for variant in _variants(layer)
+        for rows, width in shapes
+    ]
+    fitting = [strip for strip in strips if strip.scratch_bytes <= target.scratch]
+    return min(fitting, key=strip_cycles, default=None)
+
+
+def _variants(layer: KernelSpec) -> list[str]:
+    """Families that can do the layer: pairs always, lanes for pointwise sub-byte layers."""
+    lanes = BY_WIDTHS.get((layer.x.bits, layer.w_bits))
+    plain = layer.op == "pointwise_conv2d" and layer.strides == (1, 1) and not any(layer.padding)
+    return ["pairs", lanes.name] if lanes and plain else ["pairs"]
+
+
+def strip_cycles(spec: KernelSpec) -> float:
+    """Cycles of the core and of the weights' expansion for the whole layer (estimated)."""
+    y = spec.output
+    total = 0.0
+    for first in range(0, y.height, spec.rows):
+        for column in range(0, y.width, spec.pixels):
+            pixels = min(spec.rows, y.height - first) * min(spec.pixels, y.width - column)
+            total += _lanes_cycles(spec, pixels) if spec.lanes else _pairs_cycles(spec, pixels)
+    return total * y.channels / 2
+
+
+def _pairs_cycles(spec: KernelSpec, pixels: int) -> float:
+    """A strip of two channels: expansion, groups of four pixels, a group of two."""
+    k = spec.padded_reduction
+    return 2 * k + 150 + pixels // 4 * (k * 4.4 + 50) + -(-(pixels % 4) // 2) * (k * 2.4 + 40)
+
+
+def _lanes_cycles(spec: KernelSpec, pixels: int) -> float:
+    """A strip of two channels: groups of three, two and one words, and a spill for each segment."""
+    assert spec.lanes is not None
+    k, words = spec.padded_reduction, -(-pixels // spec.lanes.pixels)
+    threes, left = divmod(words, 3)
+    cost = threes * (4.0 * k + 80) + {0: 0.0, 1: 1.4 * k + 60, 2: 2.9 * k + 60}[left]
+    return cost + 150 + 6 * pixels + words * 2 * k / 32
+
+
+def _planar(layer: KernelSpec, target: Target) -> KernelSpec | None:
+    """The planar 3x3 kernel with the highest band that scratch holds; None if it does not apply."""
+    y = layer.output
+    usual = layer.kernel == (3, 3) and layer.strides in ((1, 1), (2, 2))
+    if not (
+        usual
+        and layer.padding[1] <= 1
+        and layer.padding[3] <= 2
+        and y.layout == layer.x.layout == "hcw"
+    ):
+        return None
+    bands = range(min(y.height, _MAX_ROWS), 0, -1)
+    specs = [replace(layer, variant="planar", rows=rows) for rows in bands]
+    fitting = [s for s in specs if s.line_pitch and s.scratch_bytes <= target.scratch]
+    # Equal bands: 14 rows are one of 14, 28 are two of 14.
+    return min(fitting, key=lambda s: (-(-y.height // s.rows), s.rows), default=None)

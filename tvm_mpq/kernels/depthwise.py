@@ -31,7 +31,7 @@ def depthwise_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
     stride_y, stride_x = spec.strides
     top, left = spec.padding[0], spec.padding[1]
     channels, width, per_word = y.channels, y.width, y.codes_per_word
-    span = spec.scratch[0].shape[1]
+    span = (width - 1) * stride_x + taps_x
     bits, w_per_word = spec.w_bits, WORD_BITS // spec.w_bits
     window = taps_y * taps_x
     vector = y.layout == "vec"

@@ -12,7 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 from tvm_mpq._tvm_compat import T, tirx
+from tvm_mpq.kernels import lanes
 from tvm_mpq.kernels.layout import gemm_position
+from tvm_mpq.kernels.pairs import tap_place, weight_bit, weight_word
 from tvm_mpq.kernels.spec import CHANNEL_TILE, KernelSpec
 from tvm_mpq.kernels.tir_common import (
     field,
@@ -24,6 +26,31 @@ from tvm_mpq.kernels.tir_common import (
     saturated,
 )
 from tvm_mpq.specs import WORD_BITS
+
+
+def operand_place(spec: KernelSpec, ky: Any, kx: Any, c: Any) -> Any:
+    """The place of a tap among the operands of a pixel."""
+    if spec.variant == "pairs":
+        return tap_place(spec, ky, kx, c)
+    return (ky * spec.kernel[1] + kx) * spec.x.channels + c
+
+
+def channel_weight(spec: KernelSpec, weights: Any, block: Any, o: Any, k: Any) -> Any:
+    """Code ``k`` (int32) of channel ``o`` of a block of channels."""
+    bits = spec.w_bits
+    if spec.lanes is not None:
+        word = T.shift_right(
+            weights[block, lanes.weight_word(k, bits)],
+            T.Cast("uint32", lanes.weight_bit(k, o, bits)),
+        )
+        return T.Cast("int32", T.bitwise_and(word, T.uint32((1 << bits) - 1)))
+    if spec.variant != "pairs":
+        word = weights[block * CHANNEL_TILE + o, k // (WORD_BITS // bits)]
+        return weight_code(word, k, bits)
+    word = T.shift_right(
+        weights[block, weight_word(k, o, bits)], T.Cast("uint32", weight_bit(k, o, bits))
+    )
+    return T.Cast("int32", T.bitwise_and(word, T.uint32((1 << bits) - 1)))
 
 
 def weight_code(word: Any, k: Any, bits: int) -> Any:
@@ -44,11 +71,12 @@ def gemm_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
     stride_y, stride_x = spec.strides
     top, left = spec.padding[0], spec.padding[1]
     channels, k_real, k_words = y.channels, spec.reduction, spec.padded_reduction
-    bits, per_word = spec.w_bits, WORD_BITS // spec.w_bits
     pixels, tile = spec.pixels, CHANNEL_TILE
     weight_rows = -(-channels // tile) * tile
     tiles = -(-y.width // pixels)
     y_per_word, y_words = y.codes_per_word, y.line_words
+    w_rows = weight_rows // tile if spec.variant else weight_rows
+    w_shape = (w_rows, spec.weight_words // w_rows)
     groups = max(1, -(-min(pixels, y.width) // y_per_word))
 
     @T.prim_func(s_tir=True)
@@ -64,7 +92,7 @@ def gemm_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
     ):
         T.func_attr({"tirx.noalias": True})
         X = T.match_buffer(x_ptr, (x_ring, *x_shape[1:]), x_dtype)
-        W = T.match_buffer(w_ptr, (weight_rows, k_words // per_word), "uint32")
+        W = T.match_buffer(w_ptr, w_shape, "uint32")
         ICN = T.match_buffer(icn_ptr, (spec.icn_words,), "int32")
         Y = T.match_buffer(y_ptr, (y_ring, *y_shape[1:]), "uint32")
         operands = T.sblock_alloc_buffer((pixels, k_words), "uint8")
@@ -80,11 +108,11 @@ def gemm_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
                 T.writes(operands[0:pixels, 0:k_words], sums[0:pixels])
                 for p in T.serial(pixels):
                     sums[p] = 0
-                for p, k in T.grid(pixels, k_words - k_real):
-                    operands[p, k_real + k] = T.uint8(0)
+                for p, k in T.grid(pixels, k_words if k_words > k_real else 0):
+                    operands[p, k] = T.uint8(0)
                 for ky, kx, c in T.grid(taps_y, taps_x, x.channels):
                     for p in T.serial(T.min(pixels, y.width - v_strip * pixels)):
-                        operands[p, (ky * taps_x + kx) * x.channels + c] = T.Cast(
+                        operands[p, operand_place(spec, ky, kx, c)] = T.Cast(
                             "uint8",
                             load_padded(
                                 X,
@@ -96,7 +124,7 @@ def gemm_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
                             ),
                         )
                         sums[p] = sums[p] + T.Cast(
-                            "int32", operands[p, (ky * taps_x + kx) * x.channels + c]
+                            "int32", operands[p, operand_place(spec, ky, kx, c)]
                         )
             for block in T.serial(weight_rows // tile):
                 with T.sblock("channels"):
@@ -106,7 +134,7 @@ def gemm_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
                     T.reads(
                         operands[0:pixels, 0:k_words],
                         sums[0:pixels],
-                        W[0:weight_rows, 0 : k_words // per_word],
+                        W[0 : w_shape[0], 0 : w_shape[1]],
                         ICN[0 : spec.icn_words],
                     )
                     T.writes(Y[0:y_ring, 0:channels, 0:y_words])
@@ -117,7 +145,7 @@ def gemm_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
                                 acc[v_p, v_o] = 0
                             acc[v_p, v_o] = acc[v_p, v_o] + T.Cast(
                                 "int32", operands[v_p, v_k]
-                            ) * weight_code(W[v_block * tile + v_o, v_k // per_word], v_k, bits)
+                            ) * channel_weight(spec, W, v_block, v_o, v_k)
                     for o in T.serial(tile):
                         if v_block * tile + o < channels:
                             for g in T.serial(

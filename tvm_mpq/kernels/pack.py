@@ -6,12 +6,14 @@ import numpy as np
 import numpy.typing as npt
 
 from tvm_mpq.errors import AccumulatorOverflowError
+from tvm_mpq.kernels.lanes import pack_lanes, segment_taps, unpack_lanes
 from tvm_mpq.kernels.layout import (
     pack_depthwise_weights,
     pack_gemm_weights,
     unpack_gemm_weights,
     unpack_lines,
 )
+from tvm_mpq.kernels.pairs import pack_pairs, unpack_pairs
 from tvm_mpq.kernels.reference import AddParams, RescaleParams
 from tvm_mpq.kernels.spec import CHANNEL_TILE, KernelSpec
 from tvm_mpq.quant.icn import IcnParams
@@ -25,6 +27,10 @@ def pack_weights(spec: KernelSpec, codes: Codes) -> Words:
     """Canonical codes (O I kh kw, dense O I) -> the packed words of ``spec``."""
     if spec.op == "depthwise_conv2d":
         return pack_depthwise_weights(codes, spec.w_bits)
+    if spec.variant == "pairs":
+        return pack_pairs(spec, codes)
+    if spec.lanes is not None:
+        return pack_lanes(spec, codes)
     return pack_gemm_weights(codes, spec.w_bits, CHANNEL_TILE)
 
 
@@ -32,6 +38,10 @@ def unpack_weights(spec: KernelSpec, words: Words, shape: tuple[int, ...]) -> Co
     """Inverse of ``pack_weights``."""
     if spec.op == "depthwise_conv2d":
         return unpack_lines(words, int(np.prod(shape)), spec.w_bits).reshape(shape)
+    if spec.variant == "pairs":
+        return unpack_pairs(spec, words, shape)
+    if spec.lanes is not None:
+        return unpack_lanes(spec, words, shape)
     return unpack_gemm_weights(words, shape, spec.w_bits)
 
 
@@ -48,7 +58,9 @@ def pack_icn(spec: KernelSpec, icn: IcnParams, codes: Codes) -> Int32:
     channels = spec.output.channels
     halves = np.zeros(-(-channels // 2) * 2, np.uint16)
     halves[:channels] = icn.shift.astype(np.uint16) | (icn.zw.astype(np.uint16) << 8)
-    return np.concatenate([bq.astype(np.int32), icn.m0, halves.view(np.int32)])
+    segment = [] if spec.lanes is None else [segment_taps(spec, codes)]
+    parts = [bq.astype(np.int32), icn.m0, halves.view(np.int32), np.array(segment, np.int32)]
+    return np.concatenate(parts)
 
 
 def pack_add(params: AddParams) -> Int32:

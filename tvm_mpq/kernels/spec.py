@@ -7,6 +7,7 @@ import math
 from dataclasses import asdict, dataclass
 
 from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.kernels import lanes, pairs
 from tvm_mpq.specs import WORD_BITS, TensorSpec, check_width
 
 PIXEL_TILE = 4
@@ -25,12 +26,14 @@ _SHORT = {
 }
 _WEIGHTLESS_ICN_WORDS = {"add": 4, "concat": 6, "global_avg_pool": 3, "global_avg_pool_rows": 3}
 _WINDOWLESS = ("add", "concat", "global_avg_pool", "global_avg_pool_rows")
-_BYTES = {"uint8": 1, "int16": 2, "int32": 4}
+_BYTES = {"uint8": 1, "int16": 2, "int32": 4, "uint32": 4}
+# Words that a core may read past its operands, and a store past its sums.
+_READ_AHEAD, _STORE_AHEAD = 4, 16
 
 
 @dataclass(frozen=True)
 class ScratchBuffer:
-    """One kernel-local buffer in DTCM. ``dtype`` is uint8, int16 or int32."""
+    """One kernel-local buffer in DTCM. ``dtype`` is uint8, int16, int32 or uint32."""
 
     name: str
     shape: tuple[int, ...]
@@ -53,6 +56,8 @@ class KernelSpec:
         rows as they come. w_bits: 0 for weightless operators.
     kernel, strides: (y, x). padding: (top, left, bottom, right) in pixels.
     pixels: gemm only, the pixels of a row that are packed, multiplied and stored together.
+    rows: output rows that are packed, multiplied and stored together.
+    variant: the family of micro-kernels; "" is the plain one, which does every shape.
     """
 
     op: str
@@ -63,6 +68,8 @@ class KernelSpec:
     strides: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     pixels: int = 0
+    rows: int = 1
+    variant: str = ""
 
     def __post_init__(self) -> None:
         if self.op not in _SHORT:
@@ -96,7 +103,11 @@ class KernelSpec:
 
     @property
     def padded_reduction(self) -> int:
-        """K rounded up to whole words of packed weights."""
+        """K rounded up to what the kernel's loop takes at a time."""
+        if self.variant == "pairs":
+            return pairs.padded_taps(self)
+        if self.lanes is not None:
+            return -(-self.reduction // lanes.K_UNIT) * lanes.K_UNIT
         per_word = WORD_BITS // self.w_bits
         return -(-self.reduction // per_word) * per_word
 
@@ -133,8 +144,14 @@ class KernelSpec:
     def _variant(self) -> str:
         if self.op == "dense":
             return f"c{CHANNEL_TILE}_smlad"
+        if self.lanes is not None:
+            return f"p{self.lanes.pixels}c{CHANNEL_TILE}r{self.rows}_umlal{self.lanes.bits}"
+        if self.variant == "pairs":
+            return f"p{PIXEL_TILE}c{CHANNEL_TILE}r{self.rows}_pairs"
         if self.op in GEMM_OPS:
             return f"p{PIXEL_TILE}c{CHANNEL_TILE}_smlad"
+        if self.variant == "planar":
+            return f"r{self.rows}_planar"
         return "r1" if self.op == "depthwise_conv2d" else ""
 
     @property
@@ -152,6 +169,22 @@ class KernelSpec:
         return "mpq_" + "_".join(parts)
 
     @property
+    def strip_pixels(self) -> int:
+        """Output pixels that share one pass over the weights."""
+        return self.rows * self.pixels
+
+    @property
+    def lanes(self) -> lanes.Lanes | None:
+        """The arrangement of lanes, where the variant names one."""
+        return next((one for one in lanes.LANES if one.name == self.variant), None)
+
+    @property
+    def line_pitch(self) -> int:
+        """Bytes from line to line of the planar depthwise kernel; 0 when a line is too long."""
+        halfwords = (self.output.width - 1) * self.strides[1] + self.kernel[1]
+        return next((pitch for pitch in (256, 1024) if 2 * halfwords <= pitch), 0)
+
+    @property
     def scratch(self) -> tuple[ScratchBuffer, ...]:
         """The kernel's buffers in scratch memory, in their order."""
         if self.op == "dense":
@@ -159,11 +192,34 @@ class KernelSpec:
                 ScratchBuffer("operands", (self.padded_reduction,), "uint8"),
                 ScratchBuffer("acc", (CHANNEL_TILE,), "int32"),
             )
+        if self.lanes is not None:
+            words = -(-self.strip_pixels // self.lanes.pixels)
+            pixels = words * self.lanes.pixels
+            return (
+                ScratchBuffer("operands", (words * self.padded_reduction + _READ_AHEAD,), "uint32"),
+                ScratchBuffer("side", (pixels,), "int32"),
+                ScratchBuffer("acc", (CHANNEL_TILE * pixels + _STORE_AHEAD,), "int32"),
+            )
+        if self.variant == "pairs":
+            chunk = min(self.padded_reduction, pairs.K_CHUNK)
+            even = -(-self.strip_pixels // 2) * 2
+            return (
+                ScratchBuffer("operands", (even * self.padded_reduction // 2,), "uint32"),
+                ScratchBuffer("side", (chunk + _READ_AHEAD,), "int32"),
+                ScratchBuffer("acc", (CHANNEL_TILE * even + _STORE_AHEAD,), "int32"),
+            )
         if self.op in GEMM_OPS:
             return (
                 ScratchBuffer("operands", (self.pixels, self.padded_reduction), "uint8"),
                 ScratchBuffer("sums", (self.pixels,), "int32"),
                 ScratchBuffer("acc", (self.pixels, CHANNEL_TILE), "int32"),
+            )
+        if self.variant == "planar":
+            lines = (self.rows - 1) * self.strides[0] + self.kernel[0]
+            words = lines * self.line_pitch // 4 + _READ_AHEAD
+            return (
+                ScratchBuffer("lines", (words,), "uint32"),
+                ScratchBuffer("taps", (10,), "uint32"),
             )
         if self.op == "depthwise_conv2d":
             span = (self.output.width - 1) * self.strides[1] + self.kernel[1]
@@ -187,12 +243,13 @@ class KernelSpec:
         if self.op == "depthwise_conv2d":
             taps = self.kernel[0] * self.kernel[1] * self.output.channels
             return -(-taps * self.w_bits // WORD_BITS)
-        rows = -(-self.output.channels // CHANNEL_TILE) * CHANNEL_TILE
-        return rows * (self.padded_reduction * self.w_bits // WORD_BITS)
+        blocks = -(-self.output.channels // CHANNEL_TILE)
+        return blocks * (CHANNEL_TILE * self.padded_reduction * self.w_bits // WORD_BITS)
 
     @property
     def icn_words(self) -> int:
         """32-bit words of the packed requantization parameters."""
         if self.w_bits:
-            return 2 * self.output.channels + -(-self.output.channels // 2)
+            segment = int(self.lanes is not None)
+            return 2 * self.output.channels + -(-self.output.channels // 2) + segment
         return _WEIGHTLESS_ICN_WORDS.get(self.op, 0)

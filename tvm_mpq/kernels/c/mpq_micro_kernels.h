@@ -4,6 +4,11 @@
 
 #include <stdint.h>
 
+/* On a Cortex-M with DSP instructions the .S files stand in for their portable twins. */
+#if defined(__thumb2__) && defined(__ARM_FEATURE_DSP)
+#define MPQ_ASSEMBLY 1
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -19,6 +24,122 @@ void mpq_gemm_x8w2_p4c2(const void *x, const void *w, void *acc, int32_t k);
 void mpq_dot_x8w8_c2(const void *x, const void *w, void *acc, int32_t k);
 void mpq_dot_x8w4_c2(const void *x, const void *w, void *acc, int32_t k);
 void mpq_dot_x8w2_c2(const void *x, const void *w, void *acc, int32_t k);
+
+/* Cores on expanded halfwords (tvm_mpq/kernels/asm/smlad.py has layouts and reasons).
+ * acc[2][pixels] = (start ? start[o] : acc) + sum over k of x * w; pixels even, k a multiple of 8 or 16.
+ * k_total: taps of the operands, of which this call takes k after `done` others; x: past those. */
+#define DECLARE_CORE(UNROLL)                                                                    \
+  void mpq_core_smlad_k##UNROLL(const void *x, const void *w, int32_t *acc,                     \
+                                const int32_t *start, int32_t pixels, int32_t k,                \
+                                int32_t k_total, int32_t done)
+DECLARE_CORE(8);
+DECLARE_CORE(16);
+/* acc[2][pixels, made even] of channels `channel` and the next one; weights: scratch. */
+#define MPQ_K_CHUNK 256
+#define DECLARE_CHANNELS(BITS)                                                                 \
+  void mpq_channels_w##BITS(const void *operands, const void *w, void *weights, int32_t *acc,  \
+                            const int32_t *icn, int32_t channels, int32_t channel,             \
+                            int32_t pixels, int32_t k)
+DECLARE_CHANNELS(8);
+DECLARE_CHANNELS(4);
+DECLARE_CHANNELS(2);
+/* Packed words of two channels -> [k / 2][2] pairs of halfwords; zero: -Zw in both halves. */
+void mpq_expand_w8(const void *w, void *out, int32_t k, uint32_t zero0, uint32_t zero1);
+void mpq_expand_w4(const void *w, void *out, int32_t k, uint32_t zero0, uint32_t zero1);
+void mpq_expand_w2(const void *w, void *out, int32_t k, uint32_t zero0, uint32_t zero1);
+
+/* Operands of mpq_core_smlad_k* for `rows` output rows from `row` on, columns [column, column+width).
+ * The window form counts taps in pairs of channels; the image form reads interleaved bytes. */
+#define DECLARE_PACK(BITS)                                                                \
+  void mpq_pack_pairs_pw##BITS(void *operands, const void *x, int32_t ring, int32_t row,  \
+                               int32_t rows, int32_t column, int32_t width,               \
+                               int32_t channels, int32_t line_words, int32_t k)
+DECLARE_PACK(8);
+DECLARE_PACK(4);
+DECLARE_PACK(2);
+void mpq_pack_pairs_window(void *operands, const void *x, int32_t ring, int32_t row, int32_t rows,
+                           int32_t column, int32_t width, int32_t channels, int32_t line_words,
+                           int32_t k, int32_t bits, int32_t in_height, int32_t in_width,
+                           int32_t taps_y, int32_t taps_x, int32_t stride_y, int32_t stride_x,
+                           int32_t top, int32_t left, int32_t zx);
+#define MPQ_MAX_SPAN 64 /* bytes of a window row of an image */
+void mpq_pack_pairs_image(void *operands, const void *x, int32_t ring, int32_t row, int32_t rows,
+                          int32_t column, int32_t width, int32_t channels, int32_t k,
+                          int32_t in_height, int32_t in_width, int32_t taps_y, int32_t taps_x,
+                          int32_t stride_y, int32_t stride_x, int32_t top, int32_t left,
+                          int32_t zx);
+
+/* acc[rows][width] of one channel -> codes; y: its line in ring slot 0, at the first column. */
+#define DECLARE_STORE(BITS)                                                                     \
+  void mpq_store##BITS(const int32_t *acc, void *y, int32_t ring, int32_t row, int32_t rows,    \
+                       int32_t width, int32_t zy, const int32_t *icn, int32_t channels,         \
+                       int32_t channel, int32_t line_words);                                    \
+  void mpq_store_y##BITS(const int32_t *acc, void *y, const int32_t *icn, int32_t width,        \
+                         int32_t rows, int32_t stride)
+DECLARE_STORE(8);
+DECLARE_STORE(4);
+DECLARE_STORE(2);
+
+/* Depthwise 3x3: lines of halfwords of `count` input rows from `row` on, `pitch` bytes apart. */
+#define DECLARE_LINES(BITS, LEFT)                                                               \
+  void mpq_dw_lines##BITS##_l##LEFT(void *lines, const void *x, int32_t ring, int32_t row,       \
+                                    int32_t count, int32_t channels, int32_t channel,            \
+                                    int32_t line_words, int32_t height, int32_t width,           \
+                                    int32_t span, int32_t zx, int32_t pitch);                    \
+  void mpq_lines_x##BITS##_l##LEFT(void *to, const void *line, int32_t rows,                     \
+                                   const int32_t *geometry)
+DECLARE_LINES(8, 0);
+DECLARE_LINES(8, 1);
+DECLARE_LINES(4, 0);
+DECLARE_LINES(4, 1);
+DECLARE_LINES(2, 0);
+DECLARE_LINES(2, 1);
+/* Ten words: taps of a channel, start value, M0, shift - 32, Zy << (shift - 32). */
+void mpq_dw_taps(void *taps, const void *w, int32_t bits, const int32_t *icn, int32_t channels,
+                 int32_t channel, int32_t zy);
+#define DECLARE_DW(STRIDE, BITS, PITCH)                                                          \
+  void mpq_dw3x3s##STRIDE##_rows##BITS##_##PITCH(                                                \
+      const void *lines, const void *taps, void *y, int32_t ring, int32_t row, int32_t rows,     \
+      int32_t width, int32_t zy, int32_t channels, int32_t channel, int32_t line_words);         \
+  void mpq_dw3x3s##STRIDE##_y##BITS##_##PITCH(const void *lines, void *y, const void *taps,      \
+                                              int32_t words, int32_t rows, int32_t row_bytes)
+DECLARE_DW(1, 8, 256);
+DECLARE_DW(1, 4, 256);
+DECLARE_DW(1, 2, 256);
+DECLARE_DW(2, 8, 256);
+DECLARE_DW(2, 4, 256);
+DECLARE_DW(2, 2, 256);
+DECLARE_DW(1, 8, 1024);
+DECLARE_DW(1, 4, 1024);
+DECLARE_DW(1, 2, 1024);
+DECLARE_DW(2, 8, 1024);
+DECLARE_DW(2, 4, 1024);
+DECLARE_DW(2, 2, 1024);
+
+/* Lanes of UMLAL (asm/umlal.py): operands and sums of x of a strip; sums of two channels. */
+#define DECLARE_LANES_PACK(BITS, NAME)                                                          \
+  void mpq_pack_##NAME##_x##BITS(void *operands, int32_t *sums, const void *x, int32_t ring,    \
+                                 int32_t row, int32_t rows, int32_t column, int32_t width,      \
+                                 int32_t channels, int32_t line_words, int32_t k)
+DECLARE_LANES_PACK(4, u14w4);
+DECLARE_LANES_PACK(2, u14w4);
+DECLARE_LANES_PACK(8, u15w2);
+DECLARE_LANES_PACK(4, u10w2);
+DECLARE_LANES_PACK(2, u10w2);
+#define DECLARE_LANES_CORE(NAME, SIZE)                                                          \
+  void mpq_core_##NAME##_a##SIZE(const void *x, const void *w, int32_t *acc, int32_t groups,    \
+                                 int32_t channel_bytes, int32_t weight_bytes,                   \
+                                 int32_t segment_bytes)
+#define DECLARE_LANES(NAME)                                                                     \
+  DECLARE_LANES_CORE(NAME, 3);                                                                  \
+  DECLARE_LANES_CORE(NAME, 2);                                                                  \
+  DECLARE_LANES_CORE(NAME, 1);                                                                  \
+  void mpq_channels_##NAME(const void *operands, const void *w, const int32_t *sums,            \
+                           int32_t *acc, const int32_t *icn, int32_t channels, int32_t channel, \
+                           int32_t pixels, int32_t k)
+DECLARE_LANES(u14w4);
+DECLARE_LANES(u15w2);
+DECLARE_LANES(u10w2);
 
 #ifdef __cplusplus
 }

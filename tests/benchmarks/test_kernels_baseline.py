@@ -1,0 +1,57 @@
+"""No kernel gets more than 2 % slower than the checked-in baseline, and none loses a bit.
+
+After a change that is meant: ``python -m benchmarks.kernels --json > benchmarks/kernels_baseline.json``
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import kernels
+from benchmarks.layer_firmware import measure, random_layer
+
+BASELINE = Path(kernels.__file__).with_name("kernels_baseline.json")
+ENTRIES = list(kernels.entries())
+# Small layers, one of each family: enough for a quick run.
+QUICK = [e for e in ENTRIES if "14x14 192" in e.layer or "s1 14x14" in e.layer]
+TOLERANCE = 1.02
+
+
+def baseline() -> dict[tuple[str, str], int]:
+    rows = json.loads(BASELINE.read_text())
+    return {(row["layer"], row["kernel"]): row["cycles"] for row in rows}
+
+
+def check(entry: kernels.Entry, folder: Path) -> None:
+    found = measure(random_layer(entry.spec), folder)
+    assert found.bit_exact, f"{entry.layer}: {entry.spec.name}"
+    known = baseline()[entry.layer, entry.spec.name]
+    assert found.cycles <= TOLERANCE * known, (
+        f"{entry.layer}: {entry.spec.name} takes {found.cycles} modelled cycles, the baseline has"
+        f" {known}; write a new baseline if this is meant"
+    )
+
+
+@pytest.mark.emu
+@pytest.mark.parametrize("entry", QUICK, ids=lambda e: e.spec.name)
+def test_quick_layers_keep_their_speed(entry: kernels.Entry, tmp_path: Path) -> None:
+    check(entry, tmp_path)
+
+
+@pytest.mark.emu
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "entry", [e for e in ENTRIES if e not in QUICK], ids=lambda e: f"{e.layer} {e.spec.name}"
+)
+def test_every_layer_keeps_its_speed(entry: kernels.Entry, tmp_path: Path) -> None:
+    check(entry, tmp_path)
+
+
+@pytest.mark.null
+def test_the_baseline_is_bit_exact_and_complete() -> None:
+    rows = json.loads(BASELINE.read_text())
+    assert all(row["bit_exact"] for row in rows)
+    assert {(e.layer, e.spec.name) for e in ENTRIES} == set(baseline())

@@ -1,0 +1,63 @@
+@ void mpq_store_y8(const int32_t *acc, void *y, const int32_t *icn, int32_t width,
+@              int32_t rows, int32_t stride)
+@ icn: M0, shift - 32, Zy << (shift - 32). A word: 13 cycles.
+.syntax unified
+.cpu cortex-m7
+.thumb
+.section .text.mpq_store_y8, "ax", %progbits
+.balign 8
+.global mpq_store_y8
+.type mpq_store_y8, %function
+.thumb_func
+mpq_store_y8:
+  push {r4-r11, lr}
+  sub sp, sp, #28
+  ldm r2, {r4, r5, r6}
+  ldr r8, [sp, #64]
+  ldr r9, [sp, #68]
+  add r10, r3, #3
+  lsr r10, r10, #2
+  str r3, [sp, #0]
+  str r8, [sp, #4]
+  str r9, [sp, #8]
+  str r10, [sp, #12]
+.Lrow:
+  ldr r7, [sp, #12]
+  strd r0, r1, [sp, #16]
+.Lword:
+  ldr r2, [r0, #0]
+  ldr r8, [r0, #4]
+  ldr r9, [r0, #8]
+  ldr r10, [r0, #12]
+  smmla r2, r2, r4, r6
+  smmla r8, r8, r4, r6
+  smmla r9, r9, r4, r6
+  asr r2, r2, r5
+  smmla r10, r10, r4, r6
+  asr r8, r8, r5
+  usat r2, #8, r2
+  asr r9, r9, r5
+  usat r8, #8, r8
+  asr r10, r10, r5
+  usat r9, #8, r9
+  add r0, r0, #16
+  usat r10, #8, r10
+  sub r7, r7, #1
+  orr r2, r2, r8, lsl #8
+  orr r2, r2, r9, lsl #16
+  orr r2, r2, r10, lsl #24
+  str r2, [r1], #4
+  cmp r7, #0
+  bne .Lword
+.Lend:
+  ldrd r0, r1, [sp, #16]
+  ldrd r2, r8, [sp, #0]
+  ldr r9, [sp, #8]
+  add r0, r0, r2, lsl #2
+  add r1, r1, r9
+  subs r8, r8, #1
+  str r8, [sp, #4]
+  bne .Lrow
+  add sp, sp, #28
+  pop {r4-r11, pc}
+.size mpq_store_y8, . - mpq_store_y8

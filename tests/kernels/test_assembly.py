@@ -1,0 +1,101 @@
+"""The generated assembly as text, its timing records against the decoder, and the scheduler."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tvm_mpq.emulator.pipeline import loop_cost
+from tvm_mpq.kernels.asm import assembly_sources, depthwise, ops, smlad, umlal
+from tvm_mpq.kernels.asm.scheduler import NoScheduleError, Scheduled, schedule_block
+from tvm_mpq.kernels.lanes import LANES
+
+GOLDENS = ["mpq_core_smlad_k8", "mpq_core_u14w4_a3", "mpq_expand_w4", "mpq_store_y8"]
+GOLDENS += ["mpq_dw3x3s1_y8_256", "mpq_lines_x8_l1"]
+
+
+@pytest.mark.null
+@pytest.mark.parametrize("name", GOLDENS)
+def test_golden_text(name: str, golden: Callable[[str, str], None]) -> None:
+    golden(f"kernels/{name}.S", assembly_sources()[f"{name}.S"])
+
+
+@pytest.mark.null
+def test_the_scheduler_keeps_data_dependences() -> None:
+    block = [
+        ops.load("%a", "r0"),
+        ops.load("%b", "r1"),
+        ops.multiply("smuad", "%p", "%a", "%b"),
+        ops.add("r0", "r0", 4),
+        ops.store("%p", "r2"),
+    ]
+    found = schedule_block(block, ("r4", "r5"))
+    order = [line.split()[0] for line in found.lines]
+    assert order.index("smuad") > max(i for i, name in enumerate(order) if name == "ldr")
+    assert order.index("str") > order.index("smuad")
+    assert order.index("add") > order.index("ldr")
+
+
+@pytest.mark.null
+def test_too_few_registers_are_an_error() -> None:
+    block = [ops.load(f"%{i}", "r0", 4 * i) for i in range(3)]
+    block.append(ops.multiply_add("smlad", "%s", "%0", "%1", "%2"))
+    with pytest.raises(NoScheduleError, match="4 instructions do not fit 2 registers"):
+        schedule_block(block, ("r4", "r5"))
+
+
+@pytest.mark.null
+def test_a_value_that_lives_across_the_loop_returns_to_its_register() -> None:
+    found = smlad.core_body(4)
+    written = [line.split()[1].rstrip(",") for line in found.lines if line.startswith("ldr")]
+    assert {"r2", "r3", "r12", "lr"} <= set(written[-6:])
+
+
+@pytest.mark.null
+def test_cycles_of_the_inner_loops() -> None:
+    """What the note of kernels promises; a better scheduler lowers these figures."""
+    assert smlad.core_body(4).cycles <= 35
+    assert [umlal.body(lanes, 3).cycles for lanes in LANES] <= [32, 31, 31]
+    assert depthwise.body(1, 8, 256).cycles <= 38.5
+
+
+@pytest.mark.cc
+@pytest.mark.parametrize(
+    "block",
+    [smlad.core_body(4), smlad.expand_body(4), umlal.body(LANES[0], 3), umlal.spill(LANES[2], 3)]
+    + [depthwise.body(2, 4, 256)],
+    ids=["core_smlad", "expand_w4", "core_u14w4", "spill_u10w2", "dw_s2_y4"],
+)
+def test_records_agree_with_the_decoder(block: Scheduled, tmp_path: Path) -> None:
+    """The scheduler's view of an instruction costs what the emulator makes of its machine code."""
+    capstone = pytest.importorskip("capstone")
+    assert capstone
+    from tvm_mpq.emulator.decode import decode_block
+
+    text = ".syntax unified\n.cpu cortex-m7\n.thumb\n" + "\n".join(block.lines) + "\n"
+    (tmp_path / "block.s").write_text(text)
+    binary = tmp_path / "block.bin"
+    subprocess.run(
+        ["arm-none-eabi-as", "-mcpu=cortex-m7", "-mthumb", "block.s", "-o", "block.o"],
+        cwd=tmp_path,
+        check=True,
+    )
+    subprocess.run(
+        ["arm-none-eabi-objcopy", "-O", "binary", "block.o", "block.bin"], cwd=tmp_path, check=True
+    )
+    decoded = decode_block(binary.read_bytes(), 0)
+    assert len(decoded) == len(block.lines)
+    records = [op.instruction(names) for op, names in zip(block.ops, block.registers, strict=True)]
+    assert loop_cost(decoded) == pytest.approx(loop_cost(records))
+
+
+@pytest.mark.null
+def test_every_function_has_its_own_section() -> None:
+    for name, text in assembly_sources().items():
+        symbol = name.removesuffix(".S")
+        assert f".section .text.{symbol}," in text
+        assert re.search(rf"^{symbol}:$", text, flags=re.M)

@@ -1,0 +1,78 @@
+"""The scheduled kernels on the emulated Cortex-M7, bit for bit: the assembly, not its twin."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from tests.kernels.emulated import run_emulated
+from tests.kernels.harness import Case, conv_spec, weighted_case
+from tvm_mpq.kernels.choose import choose
+from tvm_mpq.kernels.spec import KernelSpec
+from tvm_mpq.specs import WIDTHS, TensorSpec
+from tvm_mpq.target import Target
+
+pytestmark = pytest.mark.emu
+TARGET = Target("stm32h7")
+tensor = TensorSpec.of_map
+
+
+def check(cases: list[Case], folder: Path) -> None:
+    for case, actual in zip(cases, run_emulated(cases, folder), strict=True):
+        assert (actual.reshape(-1) == case.expected.reshape(-1)).all(), case.spec.symbol
+
+
+def test_every_width_and_odd_shapes(tmp_path: Path) -> None:
+    cases = []
+    for seed, (x, w, y) in enumerate(product(WIDTHS, WIDTHS, WIDTHS)):
+        zx, zy = (seed * 7) % (1 << x), (seed * 5) % (1 << y)
+        specs = [
+            conv_spec("pointwise_conv2d", tensor(13, 3, 7, x, zx), 5, y, w, zy=zy),
+            conv_spec("pointwise_conv2d", tensor(40, 5, 14, x), 6, y, w),
+            conv_spec("conv2d", tensor(3, 9, 7, x, zx), 5, y, w, (3, 3), (2, 2), (1, 1, 1, 1), zy),
+            conv_spec(
+                "depthwise_conv2d", tensor(5, 7, 9, x, zx), 5, y, w, (3, 3), (1, 1), (1,) * 4, zy
+            ),
+            conv_spec(
+                "depthwise_conv2d", tensor(3, 8, 18, x, zx), 3, y, w, (3, 3), (2, 2), (0, 0, 1, 1)
+            ),
+        ]
+        cases += [weighted_case(spec, seed) for spec in specs]
+    check(cases, tmp_path)
+
+
+@pytest.mark.parametrize("codes", ["all max", "all zero"])
+def test_extreme_codes_over_several_segments_and_chunks(tmp_path: Path, codes: str) -> None:
+    cases = []
+    for x, w in product(WIDTHS, WIDTHS):
+        for channels, width in ((264, 5), (320, 14), (97, 20)):
+            spec = conv_spec("pointwise_conv2d", tensor(channels, 2, width, x, 1), 3, x, w)
+            cases.append(weighted_case(spec, x + w, codes))
+        spec = conv_spec(
+            "depthwise_conv2d", tensor(2, 3, 130, x, 1), 2, x, w, (3, 3), (1, 1), (1,) * 4
+        )
+        cases.append(weighted_case(spec, x + w, codes))
+    check(cases, tmp_path)
+
+
+def test_image_input(tmp_path: Path) -> None:
+    image = TensorSpec(3, 9, 11, 8, 128, "hwc8")
+    specs = [
+        conv_spec("conv2d", image, 7, y, w, (3, 3), (2, 2), (0, 0, 1, 1))
+        for y, w in ((8, 8), (4, 4), (2, 2))
+    ]
+    gray = TensorSpec(1, 12, 10, 8, 3, "hwc8")
+    specs.append(conv_spec("conv2d", gray, 4, 8, 8, (5, 5), (1, 1), (2, 2, 2, 2)))
+    specs.append(conv_spec("conv2d", image, 4, 8, 8, (2, 2), (1, 1), (0, 0, 0, 0)))
+    check([weighted_case(spec, seed) for seed, spec in enumerate(specs)], tmp_path)
+
+
+def test_strips_that_are_parts_of_a_row(tmp_path: Path) -> None:
+    wide = KernelSpec("conv2d", (tensor(150, 3, 40, 8),), tensor(3, 3, 40, 8), 4, (3, 3))
+    spec = choose(
+        KernelSpec("conv2d", wide.inputs, wide.output, 4, (3, 3), padding=(1,) * 4), TARGET
+    )
+    assert spec.variant == "pairs" and spec.pixels < spec.output.width
+    check([weighted_case(spec, 1)], tmp_path)

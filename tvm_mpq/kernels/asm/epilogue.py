@@ -1,0 +1,85 @@
+"""Requantization of sums to whole words of codes.
+
+    y = clamp(Zy + floor(M0 * phi / 2**shift))     32 <= shift <= 52
+
+SMMLA adds the high word of M0 * phi to Zy << (shift - 32); ASR and USAT finish it. Dropping the
+low word first is exact, since floor(floor(v / 2**32) / 2**s) = floor(v / 2**(32 + s)). Other
+shifts take the C path; trained layers have none.
+"""
+
+from __future__ import annotations
+
+from tvm_mpq.kernels.asm import ops
+from tvm_mpq.kernels.asm.function import function
+from tvm_mpq.kernels.asm.ops import Op
+from tvm_mpq.kernels.asm.scheduler import Scheduled, schedule_block
+
+
+def store_body(bits: int, words: int = 1) -> Scheduled:
+    """Output words: load, SMMLA, ASR, USAT and one ORR a code."""
+    block: list[Op] = []
+    codes = 32 // bits
+    for j in range(codes * words):
+        place = j % codes
+        block.append(ops.load(f"%a{j}", "r0", 4 * j))
+        block.append(ops.multiply_add("smmla", f"%p{j}", f"%a{j}", "r4", "r6"))
+        block.append(ops.shift_register("asr", f"%s{j}", f"%p{j}", "r5"))
+        block.append(ops.saturate(f"%u{j}", f"%s{j}", bits))
+        if place:
+            before = f"%o{j - 1}" if place > 1 else f"%u{j - 1}"
+            block.append(ops.shifted("orr", f"%o{j}", before, f"%u{j}", "lsl", bits * place))
+        if place == codes - 1:
+            block.append(ops.store_next(f"%o{j}", "r1"))
+    block.append(ops.add("r0", "r0", 4 * codes * words))
+    block.append(ops.subtract("r7", "r7", words))
+    free = ("r2", "r8", "r9", "r10", "r11", "r12", "lr")
+    return schedule_block(block, free, is_loop=True)
+
+
+def store_text(bits: int) -> str:
+    """``mpq_store_y8``, ``_y4``, ``_y2``."""
+    name, block = f"mpq_store_y{bits}", store_body(bits)
+    comment = (
+        f"void {name}(const int32_t *acc, void *y, const int32_t *icn, int32_t width,\n"
+        "             int32_t rows, int32_t stride)\n"
+        f"icn: M0, shift - 32, Zy << (shift - 32). A word: {block.cycles:g} cycles."
+    )
+    shift = {8: 2, 4: 3, 2: 4}[bits]
+    # Two words are a row of 14: a loop of pairs is not left by a mispredicted branch.
+    pairs = []
+    if bits == 4:
+        pairs = ["tst r7, #1", "bne .Lword", ".Lpair:", *store_body(bits, 2).lines]
+        pairs += ["cmp r7, #0", "bne .Lpair", "b .Lend"]
+    lines = [
+        "push {r4-r11, lr}",
+        "sub sp, sp, #28",
+        "ldm r2, {r4, r5, r6}",
+        "ldr r8, [sp, #64]",
+        "ldr r9, [sp, #68]",
+        f"add r10, r3, #{32 // bits - 1}",
+        f"lsr r10, r10, #{shift}",
+        "str r3, [sp, #0]",
+        "str r8, [sp, #4]",
+        "str r9, [sp, #8]",
+        "str r10, [sp, #12]",
+        ".Lrow:",
+        "ldr r7, [sp, #12]",
+        "strd r0, r1, [sp, #16]",
+        *pairs,
+        ".Lword:",
+        *block.lines,
+        "cmp r7, #0",
+        "bne .Lword",
+        ".Lend:",
+        "ldrd r0, r1, [sp, #16]",
+        "ldrd r2, r8, [sp, #0]",
+        "ldr r9, [sp, #8]",
+        "add r0, r0, r2, lsl #2",
+        "add r1, r1, r9",
+        "subs r8, r8, #1",
+        "str r8, [sp, #4]",
+        "bne .Lrow",
+        "add sp, sp, #28",
+        "pop {r4-r11, pc}",
+    ]
+    return function(name, comment, lines)

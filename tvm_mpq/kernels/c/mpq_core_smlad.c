@@ -1,0 +1,99 @@
+/* Two channels of a strip of pixels, and the portable twins of mpq_core_smlad_k*.S and
+ * mpq_expand_w*.S: same arguments, layouts, arithmetic. */
+#include "mpq_micro_kernels.h"
+
+static uint32_t minus_zero(const int32_t *icn, int32_t channels, int32_t channel) {
+  const int32_t c = channel < channels ? channel : channels - 1;
+  const uint32_t zero = (uint32_t)icn[2 * channels + c / 2] >> (c % 2 * 16 + 8) & 0xFFu;
+  return (0x10000u - zero) % 0x10000u * 0x10001u;
+}
+
+typedef void core_t(const void *, const void *, int32_t *, const int32_t *, int32_t, int32_t,
+                    int32_t, int32_t);
+
+static core_t *core_of(int32_t taps) {
+  return taps % 16 == 0 ? mpq_core_smlad_k16 : mpq_core_smlad_k8;
+}
+
+#define DEFINE_CHANNELS(BITS)                                                                  \
+  void mpq_channels_w##BITS(const void *operands, const void *w, void *weights, int32_t *acc,  \
+                            const int32_t *icn, int32_t channels, int32_t channel,             \
+                            int32_t pixels, int32_t k) {                                       \
+    const uint32_t zero0 = minus_zero(icn, channels, channel);                                 \
+    const uint32_t zero1 = minus_zero(icn, channels, channel + 1);                             \
+    const int32_t even = (pixels + 1) & ~1;                                                    \
+    for (int32_t done = 0; done < k; done += MPQ_K_CHUNK) {                                    \
+      const int32_t taps = k - done < MPQ_K_CHUNK ? k - done : MPQ_K_CHUNK;                    \
+      mpq_expand_w##BITS((const uint8_t *)w + done * BITS / 4, weights, taps, zero0, zero1);   \
+      core_of(taps)((const uint32_t *)operands + 2 * done, weights, acc,                      \
+                     done == 0 ? icn + channel : 0, even, taps, k, done);                      \
+    }                                                                                          \
+  }
+
+DEFINE_CHANNELS(8)
+DEFINE_CHANNELS(4)
+DEFINE_CHANNELS(2)
+
+#ifndef MPQ_ASSEMBLY
+
+/* Wraps as the instruction does: the operands of pixels that fill a group are anything. */
+static int32_t dual_multiply_add(uint32_t a, uint32_t b, int32_t sum) {
+  const int32_t low = (int16_t)(a & 0xFFFFu) * (int16_t)(b & 0xFFFFu);
+  const int32_t high = (int16_t)(a >> 16) * (int16_t)(b >> 16);
+  return (int32_t)((uint32_t)sum + (uint32_t)low + (uint32_t)high);
+}
+
+static void core(const void *x, const void *w, int32_t *acc, const int32_t *start,
+                 int32_t pixels, int32_t k, int32_t k_total, int32_t done) {
+  const uint32_t *group = x, *weights = w;
+  for (int32_t first = 0; first < pixels; first += 4) {
+    const int32_t count = pixels - first < 4 ? 2 : 4;
+    group -= count == 2 ? done : 0;
+    for (int32_t j = 0; j < count; j++) {
+      for (int32_t o = 0; o < 2; o++) {
+        int32_t *sum = acc + o * pixels + first + j;
+        *sum = start != 0 ? start[o] : *sum;
+        for (int32_t pair = 0; pair < k / 2; pair++) {
+          *sum = dual_multiply_add(group[pair * count + j], weights[pair * 2 + o], *sum);
+        }
+      }
+    }
+    group += k_total / 2 * count;
+  }
+}
+
+#define DEFINE_CORE(UNROLL)                                                                     \
+  void mpq_core_smlad_k##UNROLL(const void *x, const void *w, int32_t *acc,                     \
+                                const int32_t *start, int32_t pixels, int32_t k,                \
+                                int32_t k_total, int32_t done) {                                \
+    core(x, w, acc, start, pixels, k, k_total, done);                                           \
+  }
+
+DEFINE_CORE(8)
+DEFINE_CORE(16)
+
+static uint32_t spread_add(uint32_t zero, uint32_t bytes) {
+  const uint32_t low = zero + (bytes & 0xFFu), high = (zero >> 16) + (bytes >> 16 & 0xFFu);
+  return (low & 0xFFFFu) | high << 16;
+}
+
+#define DEFINE_EXPAND(BITS)                                                                    \
+  void mpq_expand_w##BITS(const void *w, void *out, int32_t k, uint32_t zero0, uint32_t zero1) { \
+    const uint32_t *words = w, mask = 0x01010101u * ((1u << BITS) - 1u);                       \
+    uint32_t *to = out;                                                                        \
+    for (int32_t quad = 0; quad < k / 4; quad++, to += 4) {                                    \
+      for (int32_t o = 0; o < 2; o++) {                                                        \
+        const int32_t place = quad * 2 + o, per_word = 8 / BITS;                               \
+        const uint32_t bytes = words[place / per_word] >> place % per_word * BITS & mask;      \
+        const uint32_t zero = o ? zero1 : zero0;                                               \
+        to[o] = spread_add(zero, bytes);                                                       \
+        to[2 + o] = spread_add(zero, bytes >> 8);                                              \
+      }                                                                                        \
+    }                                                                                          \
+  }
+
+DEFINE_EXPAND(8)
+DEFINE_EXPAND(4)
+DEFINE_EXPAND(2)
+
+#endif

@@ -1,0 +1,175 @@
+/* Operands of mpq_core_smlad: pairs of taps as halfwords of a word.
+ *
+ *   [pixels / 4][k / 2][4]  then, when two pixels are left,  [k / 2][2]
+ *
+ * Pixels run on across the rows of a band, so that the core meets whole groups only. The words of
+ * four pixels of two channels come from two words of bytes by six byte and halfword moves. */
+#include "mpq_lanes.h"
+#include "mpq_micro_kernels.h"
+
+typedef struct {
+  uint32_t *operands;
+  int32_t pixels; /* even */
+  int32_t stride; /* words of a group of four */
+} target_t;
+
+static inline uint32_t *slot(const target_t *t, int32_t pixel, int32_t pair) {
+  uint32_t *group = t->operands + (pixel >> 2) * t->stride;
+  if ((pixel & ~3) + 4 > t->pixels) {
+    return group + pair * 2 + (pixel & 1);
+  }
+  return group + pair * 4 + (pixel & 3);
+}
+
+/* Codes a (first tap) and b (second tap) of pixels `pixel` to `pixel` + 3; those from `end` on
+ * belong to nobody. */
+static inline void put_quad(const target_t *t, int32_t pixel, int32_t end, int32_t pair,
+                            uint32_t a, uint32_t b) {
+  const uint32_t a02 = a & 0x00FF00FFu, a13 = a >> 8 & 0x00FF00FFu;
+  const uint32_t b02 = b & 0x00FF00FFu, b13 = b >> 8 & 0x00FF00FFu;
+  const uint32_t words[4] = {(a02 & 0xFFFFu) | b02 << 16, (a13 & 0xFFFFu) | b13 << 16,
+                             a02 >> 16 | (b02 & 0xFFFF0000u), a13 >> 16 | (b13 & 0xFFFF0000u)};
+  if ((pixel & 3) == 0 && pixel + 4 <= end) {
+    uint32_t *to = slot(t, pixel, pair);
+    to[0] = words[0], to[1] = words[1], to[2] = words[2], to[3] = words[3];
+    return;
+  }
+  for (int32_t j = 0; j < 4 && pixel + j < end; j++) {
+    *slot(t, pixel + j, pair) = words[j];
+  }
+}
+
+static void clear_pairs(const target_t *t, int32_t first, int32_t k) {
+  for (int32_t pair = first; pair < k / 2; pair++) {
+    for (int32_t pixel = 0; pixel < t->pixels; pixel++) {
+      *slot(t, pixel, pair) = 0;
+    }
+  }
+}
+
+static inline target_t target_of(void *operands, int32_t pixels, int32_t k) {
+  const target_t t = {operands, (pixels + 1) & ~1, 2 * k};
+  return t;
+}
+
+/* A window of one pixel, stride 1: whole words of codes, two channels at a time. */
+#define DEFINE_PACK(BITS)                                                                       \
+  void mpq_pack_pairs_pw##BITS(void *operands, const void *x, int32_t ring, int32_t row,        \
+                               int32_t rows, int32_t column, int32_t width, int32_t channels,   \
+                               int32_t line_words, int32_t k) {                                 \
+    const target_t t = target_of(operands, rows * width, k);                                    \
+    for (int32_t r = 0; r < rows; r++) {                                                        \
+      const uint32_t *line =                                                                    \
+          (const uint32_t *)x + (row + r) % ring * channels * line_words + column * BITS / 32;  \
+      const int32_t first = r * width, end = first + width;                                     \
+      const int32_t whole = first % 4 == 0 ? width / 4 : 0;                                     \
+      for (int32_t c = 0; c < channels; c += 2, line += 2 * line_words) {                       \
+        const uint32_t *next = c + 1 < channels ? line + line_words : line;                     \
+        const uint32_t mask = c + 1 < channels ? 0xFFFFFFFFu : 0u;                              \
+        uint32_t *to = slot(&t, first, c / 2);                                                  \
+        int32_t quad = 0;                                                                       \
+        for (; quad < whole; quad++, to += t.stride) {                                          \
+          const uint32_t a = mpq_quad##BITS(line, quad), b = mpq_quad##BITS(next, quad) & mask; \
+          const uint32_t a02 = a & 0x00FF00FFu, a13 = a >> 8 & 0x00FF00FFu;                     \
+          const uint32_t b02 = b & 0x00FF00FFu, b13 = b >> 8 & 0x00FF00FFu;                     \
+          to[0] = (a02 & 0xFFFFu) | b02 << 16;                                                  \
+          to[1] = (a13 & 0xFFFFu) | b13 << 16;                                                  \
+          to[2] = a02 >> 16 | (b02 & 0xFFFF0000u);                                              \
+          to[3] = a13 >> 16 | (b13 & 0xFFFF0000u);                                              \
+        }                                                                                       \
+        for (; 4 * quad < width; quad++) {                                                      \
+          put_quad(&t, first + 4 * quad, end, c / 2, mpq_quad##BITS(line, quad),                \
+                   mpq_quad##BITS(next, quad) & mask);                                          \
+        }                                                                                       \
+      }                                                                                         \
+    }                                                                                           \
+    clear_pairs(&t, (channels + 1) / 2, k);                                                     \
+  }
+
+DEFINE_PACK(8)
+DEFINE_PACK(4)
+DEFINE_PACK(2)
+
+/* Any window and stride; taps beyond the map are code zx. Each tap starts at a pair of its own. */
+void mpq_pack_pairs_window(void *operands, const void *x, int32_t ring, int32_t row, int32_t rows,
+                           int32_t column, int32_t width, int32_t channels, int32_t line_words,
+                           int32_t k, int32_t bits, int32_t in_height, int32_t in_width,
+                           int32_t taps_y, int32_t taps_x, int32_t stride_y, int32_t stride_x,
+                           int32_t top, int32_t left, int32_t zx) {
+  const target_t t = target_of(operands, rows * width, k);
+  const int32_t pairs = (channels + 1) / 2;
+  for (int32_t pixel = 0; pixel < rows * width; pixel++) {
+    const int32_t y0 = (row + pixel / width) * stride_y - top;
+    const int32_t x0 = (column + pixel % width) * stride_x - left;
+    for (int32_t tap = 0; tap < taps_y * taps_x; tap++) {
+      const int32_t in_y = y0 + tap / taps_x, in_x = x0 + tap % taps_x;
+      const int32_t inside = in_y >= 0 && in_y < in_height && in_x >= 0 && in_x < in_width;
+      const uint32_t *line = x;
+      if (inside) {
+        line += in_y % ring * channels * line_words;
+      }
+      for (int32_t c = 0; c < channels; c += 2, line += 2 * line_words) {
+        uint32_t word = (uint32_t)zx | (c + 1 < channels ? (uint32_t)zx << 16 : 0u);
+        if (inside) {
+          word = mpq_code(line, in_x, bits);
+          word |= c + 1 < channels ? mpq_code(line + line_words, in_x, bits) << 16 : 0u;
+        }
+        *slot(&t, pixel, tap * pairs + c / 2) = word;
+      }
+    }
+  }
+  clear_pairs(&t, taps_y * taps_x * pairs, k);
+}
+
+static inline uint32_t bytes4(const uint8_t *bytes) {
+  return bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
+}
+
+/* One window row of an interleaved image: `span` bytes become pairs (0, 2), (1, 3), (4, 6), ...;
+ * one byte left over is a pair with 0, two are two such pairs. */
+static inline uint32_t *put_span(uint32_t *to, int32_t step, const uint8_t *bytes, int32_t span) {
+  for (; span >= 4; span -= 4, bytes += 4, to += 2 * step) {
+    const uint32_t word = bytes4(bytes);
+    to[0] = word & 0x00FF00FFu;
+    to[step] = word >> 8 & 0x00FF00FFu;
+  }
+  for (int32_t j = 0; j < span && j < 2; j++, to += step) {
+    *to = bytes[j] | (j + 2 < span ? (uint32_t)bytes[j + 2] << 16 : 0u);
+  }
+  return to;
+}
+
+void mpq_pack_pairs_image(void *operands, const void *x, int32_t ring, int32_t row, int32_t rows,
+                          int32_t column, int32_t width, int32_t channels, int32_t k,
+                          int32_t in_height, int32_t in_width, int32_t taps_y, int32_t taps_x,
+                          int32_t stride_y, int32_t stride_x, int32_t top, int32_t left,
+                          int32_t zx) {
+  const target_t t = target_of(operands, rows * width, k);
+  const int32_t span = taps_x * channels;
+  uint8_t edge[MPQ_MAX_SPAN];
+  for (int32_t pixel = 0; pixel < rows * width; pixel++) {
+    const int32_t y0 = (row + pixel / width) * stride_y - top;
+    const int32_t x0 = (column + pixel % width) * stride_x - left;
+    const int32_t step = (pixel & ~3) + 4 > t.pixels ? 2 : 4;
+    uint32_t *to = slot(&t, pixel, 0);
+    for (int32_t ky = 0; ky < taps_y; ky++) {
+      const int32_t in_y = y0 + ky;
+      const uint8_t *bytes = edge;
+      if (in_y >= 0 && in_y < in_height && x0 >= 0 && x0 + taps_x <= in_width) {
+        bytes = (const uint8_t *)x + (in_y % ring * in_width + x0) * channels;
+      } else {
+        for (int32_t i = 0; i < span; i++) {
+          const int32_t in_x = x0 + i / channels;
+          edge[i] = (uint8_t)zx;
+          if (in_y >= 0 && in_y < in_height && in_x >= 0 && in_x < in_width) {
+            edge[i] = ((const uint8_t *)x)[(in_y % ring * in_width + x0) * channels + i];
+          }
+        }
+      }
+      to = put_span(to, step, bytes, span);
+    }
+    for (uint32_t *end = slot(&t, pixel, k / 2); to < end; to += step) {
+      *to = 0;
+    }
+  }
+}

@@ -1,0 +1,104 @@
+"""Layout of the SMLAD variant: taps in pairs, output channels in pairs.
+
+Taps   planar maps: (ky, kx, c) with the channels of a tap padded to an even number.
+       images: the bytes of a window row in the order (0, 2), (1, 3), (4, 6), ... in which UXTB16
+       takes them apart; the rest of a row starts a pair for each byte.
+       Both are padded to 8 taps, the unit of the core's loop.
+Words  four taps of a channel are bytes k0 k2 k1 k3 of a word (so that bytes 0 and 2, 1 and 3 are
+       pairs), and the second channel stands beside the first:
+       8 bit   word 2q + o                    4 taps a word
+       4 bit   word q, nibble o of each byte
+       2 bit   word q / 2, bits 4 (q % 2) + 2 o of each byte
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tvm_mpq.specs import WORD_BITS
+
+if TYPE_CHECKING:
+    from tvm_mpq.kernels.spec import KernelSpec
+
+Codes = npt.NDArray[np.uint8]
+Words = npt.NDArray[np.uint32]
+
+K_UNIT = 8
+# Taps expanded at a time: 1 KiB of weights, so that 14 pixels of 512 channels still fit 16 KiB.
+K_CHUNK = 256
+MAX_IMAGE_SPAN = 64
+
+
+def tap_place(spec: KernelSpec, ky: Any, kx: Any, c: Any) -> Any:
+    """Where tap (ky, kx, c) stands among the padded taps; for integers, arrays and TIR."""
+    if spec.x.layout == "hwc8":
+        i = kx * spec.x.channels + c
+        return ky * _image_row(spec) + i // 4 * 4 + i % 2 * 2 + i % 4 // 2
+    return (ky * spec.kernel[1] + kx) * (spec.x.channels + spec.x.channels % 2) + c
+
+
+def padded_taps(spec: KernelSpec) -> int:
+    """Taps of one output, padding included."""
+    if spec.x.layout == "hwc8":
+        taps = spec.kernel[0] * _image_row(spec)
+    else:
+        taps = spec.kernel[0] * spec.kernel[1] * (spec.x.channels + spec.x.channels % 2)
+    return -(-taps // K_UNIT) * K_UNIT
+
+
+def _image_row(spec: KernelSpec) -> int:
+    span = spec.kernel[1] * spec.x.channels
+    return span // 4 * 4 + 2 * min(span % 4, 2)
+
+
+def weight_word(k: Any, channel: Any, bits: int) -> Any:
+    """Which word of a pair of channels holds tap ``k`` of channel 0 or 1."""
+    return {8: k // 4 * 2 + channel, 4: k // 4, 2: k // 8}[bits]
+
+
+def weight_bit(k: Any, channel: Any, bits: int) -> Any:
+    """The lowest bit of tap ``k`` in its word."""
+    byte = 8 * (k % 4 // 2 + k % 2 * 2)
+    return {8: byte, 4: byte + 4 * channel, 2: byte + 2 * channel + k // 4 % 2 * 4}[bits]
+
+
+def pair_words(k: int, bits: int) -> int:
+    """Words of a pair of channels."""
+    return 2 * k * bits // WORD_BITS
+
+
+def pack_pairs(spec: KernelSpec, codes: Codes) -> Words:
+    """Weights O I kh kw -> words [ceil(O / 2), pair_words]."""
+    k = padded_taps(spec)
+    pairs = -(-codes.shape[0] // 2)
+    padded = np.zeros((2 * pairs, k), np.uint32)
+    padded[: codes.shape[0], _places(spec).reshape(-1)] = codes.transpose(0, 2, 3, 1).reshape(
+        codes.shape[0], -1
+    )
+    words = np.zeros((pairs, pair_words(k, spec.w_bits)), np.uint32)
+    taps = np.arange(k)
+    for channel in range(2):
+        shifted = padded[channel::2] << weight_bit(taps, channel, spec.w_bits).astype(np.uint32)
+        for tap, word in enumerate(weight_word(taps, channel, spec.w_bits).tolist()):
+            words[:, word] |= shifted[:, tap]
+    return words
+
+
+def unpack_pairs(spec: KernelSpec, words: Words, shape: tuple[int, ...]) -> Codes:
+    """Inverse of ``pack_pairs`` for weights of ``shape``."""
+    places, mask = _places(spec).reshape(-1), np.uint32((1 << spec.w_bits) - 1)
+    matrix = np.zeros((2 * words.shape[0], len(places)), np.uint8)
+    for channel in range(2):
+        stored = words[:, weight_word(places, channel, spec.w_bits)]
+        bit = weight_bit(places, channel, spec.w_bits).astype(np.uint32)
+        matrix[channel::2] = stored >> bit & mask
+    by_tap = matrix[: shape[0]].reshape(shape[0], *shape[2:], shape[1])
+    return by_tap.transpose(0, 3, 1, 2)
+
+
+def _places(spec: KernelSpec) -> npt.NDArray[np.int64]:
+    ky, kx, c = np.ogrid[: spec.kernel[0], : spec.kernel[1], : spec.x.channels]
+    return np.asarray(tap_place(spec, ky, kx, c))
