@@ -1,9 +1,11 @@
 """AnnotateRanges: what each activation spans, from calibration images.
 
     mpq.conv2d(..., name="conv2d_0")
-        --> the same with y_ranges=[low8, high8, low4, high4, low2, high2]
+        --> the same with y_ranges=[low8, high8, low4, high4, low2, high2], x_means=[...]
 
-max_pool2d and global_avg_pool keep the range of their input and get none of their own.
+``x_means``, on layers with weights, is the mean of each input channel: it tells how far rounded
+weights shift the output. max_pool2d and global_avg_pool keep the range of their input and get none
+of their own.
 """
 
 from __future__ import annotations
@@ -14,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from relay_passes.evaluate import evaluate_float
-from relay_passes.graph import CallRewriter, shape_of, with_attrs
+from relay_passes.graph import CallRewriter, name_of, nodes, shape_of, with_attrs
+from relay_passes.ops import WEIGHTED
 from tvm_mpq._tvm_compat import IRModule, call_attrs, mutator, relax, tvm
 from tvm_mpq.errors import CalibrationError
 from tvm_mpq.progress import track
-from tvm_mpq.quant.calibration import RunningHistogram
+from tvm_mpq.quant.calibration import RunningHistogram, RunningMean
 from tvm_mpq.specs import InputSpec
 
 _BATCH = 8
@@ -45,28 +48,42 @@ class AnnotateRanges:
         """IRModule -> IRModule."""
         check_images(self.images, shape_of(mod["main"].params[0]))
         histograms: dict[str, RunningHistogram] = {}
+        means: dict[str, RunningMean] = {}
 
         def observe(layer: str, tensor: Any) -> None:
             histograms.setdefault(layer, RunningHistogram()).update(tensor.numpy())
+            means.setdefault(layer, RunningMean()).update(tensor.numpy())
 
         batches = range(0, len(self.images), _BATCH)
         for start in track(batches, "calibrating"):
             batch = self.images[start : start + _BATCH]
             evaluate_float(mod, to_real(batch, self.input_spec), observe)
         ranges = {name: histogram.ranges(self.method) for name, histogram in histograms.items()}
-        return _Annotator(mod, ranges).transform()
+        found = {name: mean.mean.tolist() for name, mean in means.items()}
+        return _Annotator(mod, ranges, found).transform()
 
 
 @mutator
 class _Annotator(CallRewriter):
-    def __init__(self, mod: IRModule, ranges: dict[str, list[float]]) -> None:
+    def __init__(
+        self, mod: IRModule, ranges: dict[str, list[float]], means: dict[str, list[float]]
+    ) -> None:
         super().__init__(mod)
         self._ranges = ranges
+        names = {node.var: node.name for node in nodes(mod)}
+        names[mod["main"].params[0]] = name_of(mod["main"].params[0])
+        self._x_means = {
+            node.name: means[names[node.args[0]]] for node in nodes(mod) if node.op in WEIGHTED
+        }
 
     def rewrite(self, call: relax.Call) -> Any:
         if str(call.op.name).removeprefix("mpq.") in KEEPS_RANGE:
             return call
-        return with_attrs(call, y_ranges=self._ranges[call_attrs(call)["name"]])
+        name = call_attrs(call)["name"]
+        found: dict[str, Any] = {"y_ranges": self._ranges[name]}
+        if name in self._x_means:
+            found["x_means"] = self._x_means[name]
+        return with_attrs(call, **found)
 
 
 def to_real(images: npt.NDArray[np.uint8], spec: InputSpec) -> npt.NDArray[np.float32]:

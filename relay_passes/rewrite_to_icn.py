@@ -25,7 +25,7 @@ from relay_passes.graph import (
 )
 from relay_passes.ops import WEIGHTED
 from tvm_mpq._tvm_compat import IRModule, constant_array, is_constant, make_call, relax, tvm
-from tvm_mpq.quant.calibration import weight_codes
+from tvm_mpq.quant.calibration import rounding_shift, weight_codes
 from tvm_mpq.quant.icn import (
     MAX_SHIFT,
     IcnParams,
@@ -64,6 +64,8 @@ class Quantization:
 @tvm.transform.module_pass(opt_level=0, name="RewriteToIcn")
 class RewriteToIcn:
     """Quantize weights per channel and absorb scales, bias and batch norm into ICN integers.
+
+    Offsets make up for the mean error of the rounded weights (``calibration.rounding_shift``).
 
     Parameters: ``rounding`` "nearest" (post-training) or "floor" (as trained); ``weight_method``
     "mse" or "max". The logits scale is attached to ``main`` as attribute ``mpq.logits_scale``.
@@ -159,6 +161,7 @@ class _Rewriter(Rebuilder):
         weights, g, h = (constant_array(arg) for arg in node.args[1:])
         bits = node.attrs["w_bits"]
         codes, zw, sw = weight_codes(weights, bits, self._options.weight_method)
+        h = h - g * rounding_shift(weights, codes, zw, sw, np.array(node.attrs["x_means"]))
         layer = RealLayer(node.name, codes, zw, sw, g, h, x.offset)
         attrs = {"w_bits": bits}
         attrs |= {key: node.attrs[key] for key in ("strides", "padding") if key in node.attrs}
