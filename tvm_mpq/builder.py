@@ -20,6 +20,7 @@ from tvm_mpq.target import Target, as_target
 if TYPE_CHECKING:
     from tvm_mpq._tvm_compat import IRModule
     from tvm_mpq.pipeline import CalibratedModel
+    from tvm_mpq.quant.result import QuantizationResult
 
 MEMORY_MODELS = ("linked", "two-tensor")
 # The search is repeated with the bytes that linking showed; more rounds never changed a plan.
@@ -35,6 +36,7 @@ def build(
     policy: str = "paper",
     memory_model: str = "linked",
     plan: BitPlan | None = None,
+    quantization: QuantizationResult | None = None,
     rounding: str = "nearest",
     range_method: str = "mse",
     input_buffer: str = "arena",
@@ -48,6 +50,8 @@ def build(
         ``pipeline.calibrate``.
     calibration: uint8 images [N, H, W, C]; needed unless ``mod`` is calibrated.
     policy: "paper" (memory-driven cuts, MLSys 2020). plan: widths to use instead of a search.
+    quantization: weights, ranges and plan of ``quant.reconstruct`` or ``quant.convert``, used as
+        they are, instead of a search and of rounding to nearest.
     memory_model: what the search counts against the budgets. "linked": the program as linked, code
         and arena included; "two-tensor": the paper's accounting, which knows neither.
     rounding: "nearest" (post-training) or "floor" (as trained with floor).
@@ -72,6 +76,8 @@ def build(
         check_images(calibration, shape_of(mod["main"].params[0]))
         mod = calibrate(mod, np.asarray(calibration), input_spec, range_method)
     builder = _Builder(mod, target, rounding, input_buffer, name)
+    if quantization is not None:
+        return builder.deploy(quantization.plan, quantization)
     if plan is not None:
         return builder.deploy(plan)
     return builder.search(memory_model)
@@ -116,7 +122,7 @@ class _Builder:
                     raise
         raise AssertionError("unreachable")
 
-    def deploy(self, plan: BitPlan) -> Deployment:
+    def deploy(self, plan: BitPlan, result: QuantizationResult | None = None) -> Deployment:
         """Compile with ``plan`` and link; the folder lives as long as the deployment."""
         from tvm_mpq.codegen.library import generate_library
         from tvm_mpq.codegen.model_library_format import export_folder, metadata
@@ -124,7 +130,7 @@ class _Builder:
         from tvm_mpq.micro import generate_project
         from tvm_mpq.pipeline import describe, quantize
 
-        integer = quantize(self._model, plan, self._target, self._rounding, self._name)
+        integer = quantize(self._model, plan, self._target, self._rounding, self._name, result)
         arena = plan_memory(integer.program, self._input_in_arena)
         description = describe(integer, self._model.layers)
         description["arena"] = [list(row) for row in arena.rows()]

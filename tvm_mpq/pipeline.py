@@ -19,9 +19,12 @@ from relay_passes import (
     SelectKernels,
     layer_specs,
 )
+from relay_passes.float_network import float_network
 from tvm_mpq._tvm_compat import IRModule
 from tvm_mpq.codegen.program import Program, extract_program
 from tvm_mpq.quant.bit_plan import BitPlan
+from tvm_mpq.quant.network import FloatNetwork
+from tvm_mpq.quant.result import QuantizationResult
 from tvm_mpq.specs import InputSpec, LayerSpec
 from tvm_mpq.target import Target
 
@@ -37,6 +40,11 @@ class CalibratedModel:
     layers: tuple[LayerSpec, ...]
     input_spec: InputSpec
     range_method: str
+
+    @property
+    def network(self) -> FloatNetwork:
+        """The blocks as plain values, for reconstruction, sensitivity and retraining."""
+        return float_network(self.module, self.input_spec)
 
 
 @dataclass(frozen=True)
@@ -75,10 +83,19 @@ def quantize(
     target: Target,
     rounding: str = "nearest",
     name: str = "default",
+    result: QuantizationResult | None = None,
 ) -> IntegerModel:
-    """Apply a bit plan, rewrite to ICN, choose kernels, pack, legalize."""
+    """Apply a bit plan, rewrite to ICN, choose kernels, pack, legalize.
+
+    ``result``: weights and ranges of reconstruction or retraining, used as they are; its rounding
+    takes the place of ``rounding``.
+    """
+    if result is not None:
+        result.check_fits(float_network(model.module, model.input_spec))
+        rounding = result.rounding
     annotated = AnnotateBitwidths(plan)(model.module)
-    integer = RewriteToIcn(model.input_spec, rounding, model.range_method)(annotated)
+    rewrite = RewriteToIcn(model.input_spec, rounding, model.range_method, result)
+    integer = rewrite(annotated)
     packed = PackOperands()(SelectKernels(target)(integer))
     program = extract_program(LegalizeToTir()(packed), name)
     return IntegerModel(integer, program, plan, model.input_spec, rounding)

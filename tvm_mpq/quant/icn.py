@@ -65,6 +65,15 @@ def decompose(multiplier: Float64) -> tuple[Int32, npt.NDArray[np.int8]]:
     return m0.astype(np.int32), exponent.astype(np.int8)
 
 
+def join_params(op: str, ratios: Float64) -> tuple[list[int], list[int]]:
+    """(multipliers, shifts) that bring inputs to the output's scale; an add has one shift."""
+    if op == "add":
+        shift = min(31 - int(np.frexp(ratios.max())[1]), MAX_SHIFT)
+        return [round(float(np.ldexp(ratio, shift))) for ratio in ratios], [shift] * len(ratios)
+    m0, n0 = decompose(ratios)
+    return [int(v) for v in m0], [int(31 - n) for n in n0]
+
+
 def phi_bounds(
     codes: npt.NDArray[np.uint8], zw: npt.NDArray[np.uint8], zx: int, max_x: int
 ) -> Int64:
