@@ -77,9 +77,7 @@ def make_step(
     sources = [quantizations[name] for name in block.inputs]
     if block.op in WEIGHTED:
         y = None if is_last else quantizations[block.name]
-        return weighted_step(
-            block, result.layers[block.name], sources[0], y, result.rounding, fast
-        )
+        return weighted_step(block, result.layers[block.name], sources[0], y, result.rounding, fast)
     if block.op in ("add", "concat"):
         nearest = result.rounding == "nearest"
         return JoinStep(block, sources, quantizations[block.name], nearest)

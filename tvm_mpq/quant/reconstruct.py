@@ -110,13 +110,14 @@ def reconstruct(
         )
     store = None
     if checkpoint is not None:
-        key = json.dumps([plan.to_json(), asdict(options), _fingerprint(network, images)])
+        key = json.dumps([plan.to_json(), asdict(options), fingerprint(network, images)])
         store = Checkpoint(checkpoint, key)
     with torch.no_grad():
         return _Reconstructor(network, plan, images, options, store).run()
 
 
-def _fingerprint(network: FloatNetwork, images: npt.NDArray[np.uint8]) -> str:
+def fingerprint(network: FloatNetwork, images: npt.NDArray[np.uint8]) -> str:
+    """A digest of a network and images: what belongs to them can be told from what does not."""
     digest = hashlib.sha256(np.ascontiguousarray(images))
     for block in network.blocks:
         digest.update(f"{block.name} {block.op} {block.inputs}".encode())
@@ -277,9 +278,7 @@ class _Reconstructor:
             covariance.update(self._real(name, rows), wanted)
         return covariance
 
-    def _pre_activations(
-        self, block: Block, layer: RealLayer
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _pre_activations(self, block: Block, layer: RealLayer) -> tuple[torch.Tensor, torch.Tensor]:
         """g * conv of quantized inputs and weights, and the float pre-activations, of samples."""
         (name,) = block.inputs
         images = min(self._images, max(16, SAMPLE_BYTES // (4 * int(np.prod(block.shape)))))

@@ -1,0 +1,174 @@
+"""Retraining: ``prepare(model, plan)`` gives a torch module for anyone's loop, ``convert(module)``
+the integer program.
+
+The trained module works in float32 on real values that lie on the quantizers' grids. Batch norm is
+the per-channel scale and offset of the fused block: its statistics are those of the float network
+from the start (the paper freezes them after one epoch), its affine part is trained.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from tvm_mpq.quant.bit_plan import BitPlan
+from tvm_mpq.quant.float_network import real_images, weightless
+from tvm_mpq.quant.icn import RealLayer
+from tvm_mpq.quant.integer_network import IntegerNetwork, convolve
+from tvm_mpq.quant.network import KEEPS_RANGE, WEIGHTED, Block, FloatNetwork
+from tvm_mpq.quant.quantizers import ActivationQuantizer, WeightQuantizer
+from tvm_mpq.quant.result import QuantizationResult, nearest_result
+
+if TYPE_CHECKING:
+    from tvm_mpq.pipeline import CalibratedModel
+
+
+class QatLayer(nn.Module):
+    """g * conv(x, Q(w)) + h; the offset and the scale per channel are trained with the weights."""
+
+    def __init__(self, block: Block, layer: RealLayer, bits: int, mode: str) -> None:
+        super().__init__()
+        assert block.weights is not None
+        self.block = block
+        weights = torch.from_numpy(block.weights).clone()
+        grid: dict[str, torch.Tensor] = {}
+        if mode == "on_grid":
+            column = (slice(None), None, None, None)
+            real = (layer.codes.astype(np.float64) - layer.zw[column]) * layer.sw[column]
+            weights = torch.from_numpy(real).float()
+            grid = {"scale": torch.from_numpy(layer.sw), "zero": torch.from_numpy(layer.zw)}
+        self.weight = nn.Parameter(weights)
+        self.quantizer = WeightQuantizer(mode, bits, weights, **grid)
+        self.g = nn.Parameter(torch.from_numpy(np.asarray(layer.g)).float())
+        self.h = nn.Parameter(torch.from_numpy(np.asarray(layer.h)).float())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Pre-activations [N, O, H, W]."""
+        z = convolve(self.block, x, self.quantizer(self.weight))
+        return z * self.g[:, None, None] + self.h[:, None, None]
+
+    def real_layer(self) -> RealLayer:
+        """What the integer program is made of."""
+        scale, zero = self.quantizer.grid(self.weight)
+        return RealLayer(
+            self.block.name,
+            self.quantizer.codes(self.weight).numpy(),
+            zero.detach().numpy().astype(np.uint8),
+            scale.detach().numpy().astype(np.float64),
+            self.g.detach().numpy().astype(np.float64),
+            self.h.detach().numpy().astype(np.float64),
+        )
+
+
+class QatNetwork(nn.Module):
+    """uint8 images [N, H, W, C] -> real float32 logits [N, classes], quantized on the way.
+
+    ``layers`` holds the layers with weights, ``quantizers`` those of activations, by block name
+    (dots become ``__``).
+    """
+
+    def __init__(
+        self, network: FloatNetwork, start: QuantizationResult, mode: str, rounding: str
+    ) -> None:
+        super().__init__()
+        self.network, self.plan, self.rounding = network, start.plan, rounding
+        self.layers, self.quantizers = nn.ModuleDict(), nn.ModuleDict()
+        for block in network.blocks:
+            key = _key(block)
+            if block.op in WEIGHTED:
+                bits = start.plan.weights[block.name]
+                self.layers[key] = QatLayer(block, start.layers[block.name], bits, mode)
+            if block is not network.last and block.op not in KEEPS_RANGE:
+                low, high = start.ranges[block.name]
+                bits = start.plan.activations[block.tensor]
+                clipped = block.activation == "clip"
+                limit = max(block.clip_max, high) if clipped else float("inf")
+                quantizer = ActivationQuantizer(low, high, bits, rounding, limit)
+                self.quantizers[key] = quantizer
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits."""
+        values = {self.network.input: real_images(images, self.network.input_spec)}
+        last_use = self.network.last_use()
+        y = values[self.network.input]
+        for index, block in enumerate(self.network.blocks):
+            y = self.run_block(block, [values[name] for name in block.inputs])
+            values[block.name] = y
+            for name in block.inputs:
+                if last_use[name] <= index:
+                    values.pop(name, None)
+        return y.flatten(1)
+
+    def run_block(self, block: Block, inputs: list[torch.Tensor]) -> torch.Tensor:
+        """One block on real values."""
+        key = _key(block)
+        z = self.layers[key](inputs[0]) if block.op in WEIGHTED else weightless(block, inputs)
+        if key in self.quantizers:
+            return self.quantizers[key](z)
+        if block.op == "global_avg_pool":
+            return _round_through(z, self._scale(block))
+        return z
+
+    def _scale(self, block: Block) -> float:
+        """Step of the tensor a pool reads: the mean is rounded to it."""
+        source = self.network.by_name.get(block.inputs[0])
+        if source is None:
+            return self.network.input_spec.scale
+        if _key(source) not in self.quantizers:
+            return self._scale(source)
+        quantizer = self.quantizers[_key(source)]
+        low, high = quantizer.range()
+        return (high - low) / quantizer.steps
+
+    def result(self) -> QuantizationResult:
+        """Codes, scales and ranges as they are now."""
+        layers = {layer.block.name: layer.real_layer() for layer in self.layers.values()}
+        ranges = {
+            block.name: self.quantizers[_key(block)].range()
+            for block in self.network.blocks
+            if _key(block) in self.quantizers
+        }
+        method = {"retrained": True}
+        spec = self.network.input_spec
+        return QuantizationResult(self.plan, layers, ranges, spec, self.rounding, method)
+
+
+def prepare(
+    model: CalibratedModel | FloatNetwork,
+    plan: BitPlan,
+    start: QuantizationResult | None = None,
+    mode: str = "min_max",
+    rounding: str = "floor",
+) -> QatNetwork:
+    """A module that trains with anyone's loop.
+
+    Parameters
+    ----------
+    model: the result of ``pipeline.calibrate``. start: where to begin, typically the result of
+        ``reconstruct`` for ``plan``; its grids stay, its codes, scales g, offsets and clips are
+        trained. Without it: the float weights and calibrated ranges.
+    mode: weight ranges without ``start``: "min_max" (per channel) or "learned_range" (per layer).
+    rounding: of activations, "floor" (the paper's) or "nearest"; with ``start`` its own.
+    """
+    network = model if isinstance(model, FloatNetwork) else model.network
+    if start is None:
+        return QatNetwork(network, nearest_result(network, plan, rounding), mode, rounding)
+    start.check_fits(network)
+    return QatNetwork(network, start, "on_grid", start.rounding)
+
+
+def convert(model: QatNetwork) -> IntegerNetwork:
+    """The integer program of a trained module, bit for bit; ``.result`` is what ``build`` takes."""
+    return IntegerNetwork(model.network, model.result())
+
+
+def _key(block: Block) -> str:
+    return block.name.replace(".", "__")
+
+
+def _round_through(x: torch.Tensor, scale: float) -> torch.Tensor:
+    rounded = torch.floor(x / scale + 0.5) * scale
+    return x + (rounded - x).detach()
