@@ -29,10 +29,12 @@ if TYPE_CHECKING:
 class QatLayer(nn.Module):
     """g * conv(x, Q(w)) + h; the offset and the scale per channel are trained with the weights."""
 
-    def __init__(self, block: Block, layer: RealLayer, bits: int, mode: str) -> None:
+    def __init__(
+        self, block: Block, layer: RealLayer, bits: int, mode: str, x_offset: float
+    ) -> None:
         super().__init__()
         assert block.weights is not None
-        self.block = block
+        self.block, self.x_offset = block, x_offset
         weights = torch.from_numpy(block.weights).clone()
         grid: dict[str, torch.Tensor] = {}
         if mode == "on_grid":
@@ -47,7 +49,11 @@ class QatLayer(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Pre-activations [N, O, H, W]."""
-        z = convolve(self.block, x, self.quantizer(self.weight))
+        weights = self.quantizer(self.weight)
+        z = convolve(self.block, x - self.x_offset, weights)
+        if self.x_offset:
+            # Borders hold code Zx, whose real value is the offset of the image, not 0.
+            z = z + self.x_offset * weights.sum((1, 2, 3))[:, None, None]
         return z * self.g[:, None, None] + self.h[:, None, None]
 
     def real_layer(self) -> RealLayer:
@@ -80,7 +86,9 @@ class QatNetwork(nn.Module):
             key = _key(block)
             if block.op in WEIGHTED:
                 bits = start.plan.weights[block.name]
-                self.layers[key] = QatLayer(block, start.layers[block.name], bits, mode)
+                offset = network.input_spec.offset if network.input in block.inputs else 0.0
+                layer = start.layers[block.name]
+                self.layers[key] = QatLayer(block, layer, bits, mode, offset)
             if block is not network.last and block.op not in KEEPS_RANGE:
                 low, high = start.ranges[block.name]
                 bits = start.plan.activations[block.tensor]

@@ -33,14 +33,7 @@ from tvm_mpq.quant.integer_network import JoinStep, PoolStep, convolve, weighted
 from tvm_mpq.quant.network import KEEPS_RANGE, WEIGHTED, Block, FloatNetwork
 from tvm_mpq.quant.quantization import Quantization
 from tvm_mpq.quant.result import QuantizationResult, Range
-from tvm_mpq.quant.weight_rounding import (
-    Covariance,
-    best_grid,
-    gptq,
-    refit_scale,
-    ridge,
-    target_weights,
-)
+from tvm_mpq.quant.weight_rounding import Covariance, rounded, target_weights
 
 SAMPLE_BYTES = 64 << 20
 COVARIANCE_POSITIONS = 300_000
@@ -248,16 +241,8 @@ class _Reconstructor:
         shape = (covariance.groups, -1, square.shape[1])
         weights = (real * shaped).reshape(shape)
         if options.asymmetric:
-            wide = target_weights(real.reshape(shape), covariance.cross, square)
-            weights = wide
-        safe = square + ridge(square)
-        grid = best_grid(weights, safe, bits)
-        if options.rounding_of_weights == "gptq":
-            codes = gptq(weights, safe, grid)
-        else:
-            codes = grid.round(weights)
-        if options.refit:
-            grid = refit_scale(weights, codes, grid, safe)
+            weights = target_weights(real.reshape(shape), covariance.cross, square)
+        codes, grid = rounded(weights, square, bits, options.rounding_of_weights, options.refit)
         return RealLayer(
             block.name,
             codes.reshape(block.weights.shape).numpy().astype(np.uint8),

@@ -29,7 +29,7 @@ from tvm_mpq.quant.integer_network import IntegerNetwork, make_step
 from tvm_mpq.quant.network import KEEPS_RANGE, WEIGHTED, Block, FloatNetwork
 from tvm_mpq.quant.reconstruct import fingerprint
 from tvm_mpq.quant.result import QuantizationResult, nearest_result
-from tvm_mpq.quant.weight_rounding import Covariance, best_grid, gptq, refit_scale, ridge
+from tvm_mpq.quant.weight_rounding import Covariance, rounded
 from tvm_mpq.specs import WIDTHS, check_width
 
 DAMAGE_VERSION = 1
@@ -252,11 +252,8 @@ def rounded_layer(block: Block, square: torch.Tensor, bits: int) -> RealLayer:
     """GPTQ-class codes of one layer whose inputs have covariance ``square`` [G, K, K]."""
     assert block.op in WEIGHTED and block.weights is not None
     assert block.g is not None and block.h is not None and block.x_means is not None
-    safe = square + ridge(square)
     weights = torch.from_numpy(block.weights).double().reshape(len(square), -1, square.shape[1])
-    grid = best_grid(weights, safe, bits)
-    found = gptq(weights, safe, grid)
-    grid = refit_scale(weights, found, grid, safe)
+    found, grid = rounded(weights, square, bits)
     codes = found.reshape(block.weights.shape).numpy().astype(np.uint8)
     zw = grid.zero.reshape(-1).numpy().astype(np.uint8)
     sw = grid.scale.reshape(-1).numpy().astype(np.float64)

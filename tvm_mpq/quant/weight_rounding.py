@@ -18,6 +18,7 @@ from tvm_mpq.quant.network import Block
 DAMPING = 0.01
 _FRACTIONS = np.linspace(0.4, 1.0, 13)
 _BLOCK = 64
+_SWEEPS = 2
 
 
 class Covariance:
@@ -170,6 +171,49 @@ def gptq(weights: torch.Tensor, square: torch.Tensor, grid: Grid) -> torch.Tenso
     return torch.empty_like(codes).scatter_(2, spread, codes)
 
 
+def descend(
+    weights: torch.Tensor, codes: torch.Tensor, grid: Grid, square: torch.Tensor
+) -> torch.Tensor:
+    """One sweep over the inputs; each gets the codes that are best given all others.
+
+    The output error never grows. Makes up for what GPTQ cannot undo: codes at the end of the grid.
+    """
+    square = square.float()
+    codes = codes.clone()
+    pull = (grid.real(codes) - weights.float()).float() @ square
+    diagonal = square.diagonal(dim1=1, dim2=2)
+    for start in range(0, codes.shape[2], _BLOCK):
+        end = min(start + _BLOCK, codes.shape[2])
+        inside, moves = pull[:, :, start:end].clone(), torch.zeros_like(codes[:, :, start:end])
+        for k in range(start, end):
+            old = grid.real(codes[:, :, k : k + 1]).float()
+            best = old - inside[:, :, k - start : k - start + 1] / diagonal[:, None, k : k + 1]
+            codes[:, :, k : k + 1] = grid.round(best)
+            move = grid.real(codes[:, :, k : k + 1]).float() - old
+            inside += move * square[:, k : k + 1, start:end]
+            moves[:, :, k - start] = move[:, :, 0]
+        pull += moves @ square[:, start:end]
+    return codes
+
+
+def rounded(
+    weights: torch.Tensor, square: torch.Tensor, bits: int, method: str = "gptq", refit: bool = True
+) -> tuple[torch.Tensor, Grid]:
+    """(codes, grid) of weights [G, O, K] for inputs of covariance ``square`` [G, K, K]."""
+    safe = square + ridge(square)
+    grid = best_grid(weights, safe, bits)
+    if method == "nearest":
+        return grid.round(weights), grid
+    codes = gptq(weights, safe, grid)
+    for _ in range(_SWEEPS if bits < 8 else 0):
+        codes = descend(weights, codes, grid, safe)
+        if refit:
+            grid = refit_scale(weights, codes, grid, safe)
+    if refit and bits == 8:
+        grid = refit_scale(weights, codes, grid, safe)
+    return codes, grid
+
+
 def refit_scale(
     weights: torch.Tensor, codes: torch.Tensor, grid: Grid, square: torch.Tensor
 ) -> Grid:
@@ -179,7 +223,7 @@ def refit_scale(
     power = (projected * centred).sum(2)
     scale = (projected * weights).sum(2) / power.clamp(min=1e-30)
     usable = (power > 1e-20) & (scale > 0.5 * grid.scale) & (scale < 2.0 * grid.scale)
-    return Grid(torch.where(usable, scale, grid.scale.double()), grid.zero, grid.bits)
+    return Grid(torch.where(usable, scale.float(), grid.scale), grid.zero, grid.bits)
 
 
 def target_weights(
