@@ -16,7 +16,7 @@ from torch import nn
 
 from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.quant.float_network import real_images, weightless
-from tvm_mpq.quant.icn import RealLayer
+from tvm_mpq.quant.icn import RealLayer, decompose
 from tvm_mpq.quant.integer_network import IntegerNetwork, convolve
 from tvm_mpq.quant.network import KEEPS_RANGE, WEIGHTED, Block, FloatNetwork
 from tvm_mpq.quant.quantizers import ActivationQuantizer, WeightQuantizer
@@ -47,14 +47,28 @@ class QatLayer(nn.Module):
         self.g = nn.Parameter(torch.from_numpy(np.asarray(layer.g)).float())
         self.h = nn.Parameter(torch.from_numpy(np.asarray(layer.h)).float())
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Pre-activations [N, O, H, W]."""
+    def forward(self, x: torch.Tensor, sx: float, half_step: float) -> torch.Tensor:
+        """Pre-activations [N, O, H, W].
+
+        ``sx``: scale of the inputs; ``half_step``: what rounding to nearest adds, 0 for floor.
+        """
         weights = self.quantizer(self.weight)
+        # Borders hold code Zx, whose real value is the offset of the image, not 0.
         z = convolve(self.block, x - self.x_offset, weights)
-        if self.x_offset:
-            # Borders hold code Zx, whose real value is the offset of the image, not 0.
-            z = z + self.x_offset * weights.sum((1, 2, 3))[:, None, None]
-        return z * self.g[:, None, None] + self.h[:, None, None]
+        h = self.h + self.x_offset * self.g * weights.sum((1, 2, 3))
+        h = h + self._rounding_of_bq(h.detach(), sx, half_step)
+        return z * self.g[:, None, None] + h[:, None, None]
+
+    def _rounding_of_bq(self, h: torch.Tensor, sx: float, half_step: float) -> torch.Tensor:
+        """By how much the offset moves when Bq becomes an integer.
+
+        One unit of Bq is M codes of the output: with narrow weights a good part of a code.
+        """
+        scale, _ = self.quantizer.grid(self.weight)
+        unit = (self.g * sx * scale).detach()
+        unit = torch.where(unit.abs() < 1e-12, torch.ones_like(unit), unit)
+        exact = (h + half_step).double() / unit.double()
+        return ((torch.round(exact) - exact) * unit.double()).float()
 
     def real_layer(self) -> RealLayer:
         """What the integer program is made of."""
@@ -113,23 +127,29 @@ class QatNetwork(nn.Module):
     def run_block(self, block: Block, inputs: list[torch.Tensor]) -> torch.Tensor:
         """One block on real values."""
         key = _key(block)
-        z = self.layers[key](inputs[0]) if block.op in WEIGHTED else weightless(block, inputs)
+        if block.op in WEIGHTED:
+            half = 0.5 if self.rounding == "nearest" and key in self.quantizers else 0.0
+            half_step = half * self._scale(block.name) if half else 0.0
+            z = self.layers[key](inputs[0], self._scale(block.inputs[0]), half_step)
+        else:
+            z = weightless(block, inputs)
         if key in self.quantizers:
             return self.quantizers[key](z)
         if block.op == "global_avg_pool":
-            return _round_through(z, self._scale(block))
+            pixels = inputs[0].shape[2] * inputs[0].shape[3]
+            return _pooled(z, self._scale(block.inputs[0]), pixels)
         return z
 
-    def _scale(self, block: Block) -> float:
-        """Step of the tensor a pool reads: the mean is rounded to it."""
-        source = self.network.by_name.get(block.inputs[0])
-        if source is None:
+    def _scale(self, name: str) -> float:
+        """Step of a tensor's codes; pools keep that of their input."""
+        if name == self.network.input:
             return self.network.input_spec.scale
-        if _key(source) not in self.quantizers:
-            return self._scale(source)
-        quantizer = self.quantizers[_key(source)]
+        block = self.network.by_name[name]
+        if _key(block) not in self.quantizers:
+            return self._scale(block.inputs[0])
+        quantizer = self.quantizers[_key(block)]
         low, high = quantizer.range()
-        return (high - low) / quantizer.steps
+        return (high - low) / int(quantizer.steps)
 
     def result(self) -> QuantizationResult:
         """Codes, scales and ranges as they are now."""
@@ -177,6 +197,9 @@ def _key(block: Block) -> str:
     return block.name.replace(".", "__")
 
 
-def _round_through(x: torch.Tensor, scale: float) -> torch.Tensor:
-    rounded = torch.floor(x / scale + 0.5) * scale
-    return x + (rounded - x).detach()
+def _pooled(mean: torch.Tensor, scale: float, pixels: int) -> torch.Tensor:
+    """The mean as the integer program rounds it, ties included; the gradient passes."""
+    m0, n0 = decompose(np.array([1.0 / pixels]))
+    total = torch.round(mean.detach().double() * (pixels / scale)) + round(pixels / 2)
+    codes = torch.floor(total * float(np.ldexp(float(m0[0]), int(n0[0]) - 31)))
+    return mean + ((codes * scale).float() - mean).detach()

@@ -18,13 +18,19 @@ from torch import nn
 from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.specs import check_width
 
+# Of a code. Integers that are exactly 0 come out of float32 as a little less, and floor would make
+# that -1; the error of float32 at 255 is about half of this.
+EPSILON = 5e-5
+
 
 class _Pact(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, alpha: torch.Tensor, steps: int, half: float) -> Any:
         ctx.save_for_backward(x, alpha)
         scale = alpha / steps
-        return torch.floor(x.clamp(min=0.0) / scale + half).clamp_(max=steps).mul_(scale)
+        return (
+            torch.floor(x.clamp(min=0.0) / scale + (half + EPSILON)).clamp_(max=steps).mul_(scale)
+        )
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -183,6 +189,7 @@ class ActivationQuantizer(nn.Module):
         zero = min(max(round(-self.low / scale), 0), self.steps)
         # Rounding down is rounding to nearest of what lies half a step lower.
         lowered = x if self.rounding == "nearest" else x - 0.5 * scale
+        lowered = lowered + EPSILON * scale
         size, origin = torch.tensor(scale), torch.tensor(float(zero))
         found: torch.Tensor = _Rounded.apply(lowered, size, origin, self.steps)
         return found
