@@ -7,7 +7,7 @@ them. HiGHS (through scipy.optimize.milp) finds the optimum and proves it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -48,6 +48,12 @@ class Limit:
     def smallest(self) -> int:
         """What is needed with every tensor at its cheapest width."""
         return self.fixed + sum(min(costs.values()) for costs in self.costs.values())
+
+    def with_free(self, keys: Sequence[Key]) -> Limit:
+        """The same limit with every tensor but ``keys`` at 8 bits."""
+        free = {key: costs for key, costs in self.costs.items() if key in keys}
+        kept = sum(costs[8] for key, costs in self.costs.items() if key not in keys)
+        return replace(self, fixed=self.fixed + kept, costs=free)
 
     def used(self, widths: Mapping[Key, int]) -> int:
         """What a choice of widths needs."""
@@ -115,8 +121,9 @@ def sensitivity_bit_plan(
 
     Raises DoesNotFitError, naming what is over and the smallest budgets that would do.
     """
-    keys = _keys(layers)
+    keys = _keys(layers, damage)
     _check_damage(damage, keys, widths)
+    limits = [limit.with_free(keys) for limit in limits]
     _check_feasible(limits)
     chosen = _solve(keys, damage, limits, widths)
     base = uniform_bit_plan(layers, 8, 8)
@@ -159,11 +166,13 @@ def _fixed_tensors(layers: Sequence[LayerSpec]) -> set[str]:
     return {name for layer in layers for name in layer.x if name not in written} | {layers[-1].y}
 
 
-def _keys(layers: Sequence[LayerSpec]) -> list[Key]:
+def _keys(layers: Sequence[LayerSpec], damage: DamageTable) -> list[Key]:
+    """What may be narrowed: activations only where their damage was measured."""
     fixed = _fixed_tensors(layers)
     tensors = dict.fromkeys(layer.y for layer in layers if layer.y not in fixed)
     owners = [layer.name for layer in layers if layer.weight_elements]
-    return [("activations", name) for name in tensors] + [("weights", name) for name in owners]
+    measured = [("activations", name) for name in tensors if name in damage.activations]
+    return measured + [("weights", name) for name in owners]
 
 
 def _costs(damage: DamageTable, key: Key) -> dict[int, float]:

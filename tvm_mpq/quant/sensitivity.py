@@ -102,6 +102,7 @@ def measure_damage(
     images: npt.NDArray[np.uint8],
     cache: Path | None = None,
     widths: tuple[int, ...] = WIDTHS,
+    activations: bool = True,
 ) -> DamageTable:
     """Measure every tensor at every width below 8.
 
@@ -109,12 +110,13 @@ def measure_damage(
     ----------
     plan: all 8 bits. images: uint8 [N, H, W, C], 32 to 128 of them. cache: a JSON file that is
         kept up to date; a second call with the same network and images continues from it.
+    activations: False where the RAM asks for no cut: weights only, and activations stay 8 bits.
 
     Runs the tail of the network once per tensor and width: for MobileNetV1 about half of
     108 * N forward passes.
     """
     with torch.no_grad():
-        return _Meter(network, plan, images, cache, widths).measure()
+        return _Meter(network, plan, images, cache, widths).measure(activations)
 
 
 class _Meter:
@@ -135,10 +137,12 @@ class _Meter:
         ).hexdigest()
         self._known: dict[str, float] = self._read_cache()
 
-    def measure(self) -> DamageTable:
+    def measure(self, with_activations: bool) -> DamageTable:
         weights: dict[str, dict[int, float]] = {b.name: {} for b in self._network.weighted}
         activations: dict[str, dict[int, float]] = {
-            b.tensor: {} for b in self._network.blocks[:-1] if b.op not in KEEPS_RANGE
+            b.tensor: {}
+            for b in self._network.blocks[:-1]
+            if with_activations and b.op not in KEEPS_RANGE
         }
         wanted = [("weights", name, bits) for name in weights for bits in self._widths]
         wanted += [("activations", name, bits) for name in activations for bits in self._widths]

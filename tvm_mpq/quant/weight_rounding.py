@@ -19,6 +19,7 @@ DAMPING = 0.01
 _FRACTIONS = np.linspace(0.4, 1.0, 13)
 _BLOCK = 64
 _SWEEPS = 2
+_TRUST = 4.0
 
 
 class Covariance:
@@ -67,9 +68,16 @@ class Covariance:
 
     @property
     def square(self) -> torch.Tensor:
-        """cov(x, x), float64."""
+        """cov(x, x), float64, shrunk towards its diagonal where positions are few for K inputs.
+
+        A classifier has one position an image: without shrinking, directions that the images do
+        not span would look free of cost.
+        """
         mean = self._sum / self.count
-        return self._square / self.count - mean @ mean.transpose(1, 2)
+        found = self._square / self.count - mean @ mean.transpose(1, 2)
+        inputs = found.shape[1]
+        share = inputs / (inputs + _TRUST * self.count)
+        return (1 - share) * found + share * torch.diag_embed(found.diagonal(dim1=1, dim2=2))
 
     @property
     def cross(self) -> torch.Tensor:
