@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -252,7 +253,7 @@ def predict(
     return torch.cat(parts).numpy()
 
 
-def top1(logits: NDArray[np.float32], labels: datasets.Labels) -> float:
+def top1(logits: NDArray[Any], labels: datasets.Labels) -> float:
     """Percentage of rows of [N, classes] whose greatest value is at the label."""
     return 100.0 * float(np.mean(logits.argmax(axis=1) == labels))
 

@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from relay_passes.graph import CallRewriter, name_of, op_name, shape_of, unsupported
+from relay_passes.graph import CallRewriter, bindings, name_of, op_name, shape_of, unsupported
 from tvm_mpq._tvm_compat import IRModule, constant_array, is_constant, mutator, relax, tvm
 from tvm_mpq.errors import InvalidValueError
+
+_KEEPS_ARGMAX = ("relax.nn.softmax", "relax.nn.log_softmax")
 
 
 @tvm.transform.module_pass(opt_level=0, name="Canonicalize")
@@ -39,6 +41,15 @@ class Canonicalize:
 
 @mutator
 class _Canonicalizer(CallRewriter):
+    def __init__(self, mod: IRModule) -> None:
+        super().__init__(mod)
+        self._last = _last_call(mod)
+
+    def visit_call_(self, call: relax.Call) -> Any:
+        if op_name(call) in _KEEPS_ARGMAX and call.same_as(self._last):
+            return self.visit_expr(call.args[0])
+        return super().visit_call_(call)
+
     def rewrite(self, call: relax.Call) -> Any:
         handler = getattr(self, "_" + op_name(call).removeprefix("relax.").replace(".", "_"), None)
         _check_constants(call)
@@ -112,12 +123,6 @@ class _Canonicalizer(CallRewriter):
     def _nn_dropout(self, call: relax.Call) -> Any:
         return relax.Tuple([call.args[0], call.args[0]])
 
-    def _nn_softmax(self, call: relax.Call) -> Any:
-        return call.args[0]
-
-    def _nn_log_softmax(self, call: relax.Call) -> Any:
-        return call.args[0]
-
     def _nn_adaptive_avg_pool2d(self, call: relax.Call) -> Any:
         size = [int(v) for v in call.attrs.output_size or (1, 1)]
         if size != [1, 1]:
@@ -159,6 +164,13 @@ class _Canonicalizer(CallRewriter):
 
 
 def check_parameters(mod: IRModule) -> None:
+    """Raise InvalidValueError unless ``main`` has one input [1, C, H, W] of fixed shape."""
+    if len(mod["main"].params) != 1:
+        names = ", ".join(name_of(p) for p in mod["main"].params)
+        raise InvalidValueError(
+            f"main has {len(mod['main'].params)} inputs ({names}); expected one image, with the"
+            " weights bound as constants (relax.transform.BindParams)"
+        )
     for parameter in mod["main"].params:
         extents = list(parameter.ty.shape or [])
         if not extents or not all(hasattr(extent, "value") for extent in extents):
@@ -171,12 +183,6 @@ def check_parameters(mod: IRModule) -> None:
                 f"input {name_of(parameter)}: shape {[int(v) for v in extents]}; expected"
                 " [1, channels, height, width]: a microcontroller sees one image at a time"
             )
-    if len(mod["main"].params) != 1:
-        names = ", ".join(name_of(p) for p in mod["main"].params)
-        raise InvalidValueError(
-            f"main has {len(mod['main'].params)} inputs ({names}); expected one image, with the"
-            " weights bound as constants (relax.transform.BindParams)"
-        )
 
 
 def _check_constants(call: relax.Call) -> None:
@@ -190,24 +196,38 @@ def _check_constants(call: relax.Call) -> None:
                 )
 
 
+def _last_call(mod: IRModule) -> Any:
+    """The value that ``main`` returns, seen through aliases and a 1-tuple."""
+    values = dict(bindings(mod))
+    result = mod["main"].body.body
+    while isinstance(result, relax.Var) and result in values:
+        result = values[result]
+        if isinstance(result, relax.Tuple) and len(result.fields) == 1:
+            result = result.fields[0]
+    return result
+
+
 def _unwrap_result(mod: IRModule) -> IRModule:
-    function = mod["main"]
-    result = function.body.body
-    values = {b.var: b.value for block in function.body.blocks for b in block.bindings}
-    value = values.get(result, result)
+    result = mod["main"].body.body
+    value = dict(bindings(mod)).get(result, result)
     if not isinstance(value, relax.Tuple):
         return mod
     if len(value.fields) != 1:
         raise unsupported(
             "main", f"{len(value.fields)} outputs", "Only a single output is supported"
         )
-    return _Unwrapper(mod).transform()
+    return _Unwrapper(mod, value).transform()
 
 
 @mutator
 class _Unwrapper(CallRewriter):
     """Drops the 1-tuple that torch.export wraps around a single result."""
 
+    def __init__(self, mod: IRModule, result: relax.Tuple) -> None:
+        super().__init__(mod)
+        self._result = result
+
     def visit_tuple_(self, value: relax.Tuple) -> Any:
+        is_result = value.same_as(self._result)
         value = self.visit_expr_post_order(value)
-        return value.fields[0] if len(value.fields) == 1 else value
+        return value.fields[0] if is_result else value

@@ -68,7 +68,7 @@ def _float_node(node: Node, args: list[Any]) -> Any:
     if node.op == "max_pool2d":
         top, left, bottom, right = attrs["padding"]
         padded = functional.pad(args[0], (left, right, top, bottom), value=-float("inf"))
-        return functional.max_pool2d(padded, attrs["kernel"], attrs["strides"])
+        return functional.max_pool2d(padded, attrs["window"], attrs["strides"])
     return args[0].mean((2, 3), keepdim=True)
 
 
@@ -100,7 +100,9 @@ def _integer_node(node: Node, args: list[Any]) -> Any:
     if op == "add":
         params = reference.AddParams(tuple(attrs["m"]), attrs["shift"], attrs["nearest"])
         zeros = tuple(attrs["x_zero_points"])
-        return reference.add(*args, params, zeros, attrs["y_zero_point"], attrs["y_bits"])
+        return reference.add(
+            args[0], args[1], params, zeros, attrs["y_zero_point"], attrs["y_bits"]
+        )
     if op == "concat":
         parts = []
         for i, x in enumerate(args):
@@ -111,7 +113,7 @@ def _integer_node(node: Node, args: list[Any]) -> Any:
             )
         return np.concatenate(parts)
     if op == "max_pool2d":
-        return reference.max_pool2d(args[0], attrs["kernel"], attrs["strides"], attrs["padding"])
+        return reference.max_pool2d(args[0], attrs["window"], attrs["strides"], attrs["padding"])
     return reference.global_avg_pool(
         args[0],
         attrs["x_zero_points"][0],

@@ -50,7 +50,7 @@ def _block(node: Node, names: dict[Any, str], tensor: str) -> Block:
         h=h,
         activation=attrs.get("activation", "none"),
         clip_max=float(attrs.get("clip_max", 0.0)),
-        kernel=tuple(attrs.get("kernel", (1, 1))) if weights is None else weights.shape[2:],
+        kernel=tuple(attrs.get("window", (1, 1))) if weights is None else weights.shape[2:],
         strides=tuple(attrs.get("strides", (1, 1))),
         padding=tuple(attrs.get("padding", (0, 0, 0, 0))),
         ranges=tuple(attrs.get("y_ranges", ())),

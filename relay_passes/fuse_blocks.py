@@ -9,6 +9,7 @@ per-channel float64 constants, because ICN absorbs them exactly (see quant/icn.p
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,7 @@ class _Fuser(Rebuilder):
 
     def _nn_max_pool2d(self, _var: relax.Var, call: relax.Call) -> Any:
         attrs = {
-            "kernel": [int(v) for v in call.attrs.pool_size],
+            "window": [int(v) for v in call.attrs.pool_size],
             "strides": [int(v) for v in call.attrs.strides],
             "padding": [int(v) for v in call.attrs.padding],
         }
@@ -154,9 +155,11 @@ class _Fuser(Rebuilder):
 
     def _reshape(self, var: relax.Var, call: relax.Call) -> Any:
         source = self.new[call.args[0]]
-        if shape_of(var)[0] != 1 or len(shape_of(var)) not in (2, 4):
+        if shape_of(var) not in ((1, prod(shape_of(source))), shape_of(source)):
             raise unsupported(
-                f"{name_of(var)} = reshape", f"to {shape_of(var)}", "Only flatten is supported"
+                f"{name_of(var)} = reshape",
+                f"{shape_of(source)} to {shape_of(var)}",
+                "Only flatten is supported",
             )
         return source
 
@@ -174,7 +177,7 @@ class _Fuser(Rebuilder):
     def _open(self, op: str, x: Any, weights: Any, attrs: dict[str, Any]) -> Any:
         channels = weights.shape[0]
         operands = [x, relax.const(np.ascontiguousarray(weights))]
-        operands += [relax.const(np.ones(channels)), relax.const(np.zeros(channels))]
+        operands += [_float64(np.ones(channels)), _float64(np.zeros(channels))]
         return self._emit(op, operands, attrs | {"activation": "none", "clip_max": 0.0})
 
     def _emit(self, op: str, operands: list[Any], attrs: dict[str, Any]) -> Any:
@@ -220,7 +223,7 @@ class _Fuser(Rebuilder):
         return np.broadcast_to(values, (channels,))
 
     def _replace(self, block: relax.Call, g: Any, h: Any) -> Any:
-        operands = [*block.args[:2], relax.const(g), relax.const(np.ascontiguousarray(h))]
+        operands = [*block.args[:2], _float64(g), _float64(h)]
         return self.builder.emit(make_call(str(block.op.name), operands, call_attrs(block)))
 
     def _activate(self, var: relax.Var, call: relax.Call, kind: str, high: float) -> Any:
@@ -240,3 +243,8 @@ class _Fuser(Rebuilder):
         if attrs["activation"] == "clip":
             return kind == "relu" or attrs["clip_max"] <= high
         return attrs["activation"] == "relu" and kind == "relu"
+
+
+def _float64(values: Any) -> relax.Constant:
+    # Without a dtype, relax.const makes float32 of a float64 array.
+    return relax.const(np.ascontiguousarray(values), "float64")

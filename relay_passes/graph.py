@@ -10,12 +10,13 @@ from tvm_mpq._tvm_compat import (
     IRModule,
     PyExprMutator,
     call_attrs,
+    close_blocks,
     ir,
     is_constant,
     make_call,
     relax,
 )
-from tvm_mpq.errors import UnsupportedOperatorError
+from tvm_mpq.errors import MpqError, UnsupportedOperatorError
 
 PREFIX = "mpq."
 
@@ -102,9 +103,16 @@ class CallRewriter(PyExprMutator):
         """The module with every Relax function rewritten and unused bindings removed."""
         for var, function in self._mod.functions_items():
             if isinstance(function, relax.Function):
-                updated = relax.analysis.remove_all_unused(self.visit_expr(function))
+                updated = relax.analysis.remove_all_unused(self._visited(function))
                 self.builder_.update_func(var, updated)
         return self.builder_.get()
+
+    def _visited(self, function: relax.Function) -> relax.Function:
+        try:
+            return self.visit_expr(function)
+        except MpqError:
+            close_blocks(self.builder_)
+            raise
 
     def visit_call_(self, call: relax.Call) -> Any:
         """Relax functor hook."""
@@ -158,12 +166,11 @@ class Rebuilder:
         function = self._mod["main"]
         parameters = [self.input(parameter) for parameter in function.params]
         self.new.update(zip(function.params, parameters, strict=True))
-        with self.builder.function("main", parameters):
-            with self.builder.dataflow():
-                for var, value in bindings(self._mod):
-                    self.new[var] = self._converted(var, value)
-                result = self.builder.emit_output(self.finish(self.new[output_of(self._mod)]))
-            self.builder.emit_func_output(result)
+        try:
+            self._write_main(parameters)
+        except MpqError:
+            close_blocks(self.builder)
+            raise
         mod = self.builder.get()
         mod = mod.with_attrs(self._mod.attrs) if self._mod.attrs else mod
         mod.update_func(
@@ -171,6 +178,14 @@ class Rebuilder:
             relax.analysis.remove_all_unused(mod["main"]).with_attrs(function.attrs or {}),
         )
         return mod
+
+    def _write_main(self, parameters: list[relax.Var]) -> None:
+        with self.builder.function("main", parameters):
+            with self.builder.dataflow():
+                for var, value in bindings(self._mod):
+                    self.new[var] = self._converted(var, value)
+                result = self.builder.emit_output(self.finish(self.new[output_of(self._mod)]))
+            self.builder.emit_func_output(result)
 
     def _converted(self, var: relax.Var, value: Any) -> Any:
         if isinstance(value, relax.Var):

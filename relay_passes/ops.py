@@ -67,7 +67,7 @@ def _infer_concat(call: relax.Call, _builder: Any) -> Any:
 
 def _infer_max_pool2d(call: relax.Call, _builder: Any) -> Any:
     shape = _nchw(call)
-    kernel = tuple(int(v) for v in call.attrs["kernel"])
+    kernel = tuple(int(v) for v in call.attrs["window"])
     return relax.TensorType((1, shape[1], *window_output(shape, kernel, call.attrs)), _dtype(call))
 
 

@@ -187,14 +187,14 @@ class _Rewriter(Rebuilder):
         return [], {"m": m, "shift": shift, "nearest": self._nearest}, quant
 
     def _max_pool2d(self, node: Node, sources: list[Quantization]) -> Any:
-        return [], {key: node.attrs[key] for key in ("kernel", "strides", "padding")}, sources[0]
+        return [], {key: node.attrs[key] for key in ("window", "strides", "padding")}, sources[0]
 
     def _global_avg_pool(self, node: Node, sources: list[Quantization]) -> Any:
         (x,) = sources
         pixels = int(np.prod(shape_of(node.args[0])[2:]))
         m0, n0 = decompose(np.array([1.0 / pixels]))
-        # Bq = 1 / (2M) makes the mean round to nearest.
-        attrs = {"m": int(m0[0]), "shift": int(31 - n0[0]), "bq": round(pixels / 2)}
+        # floor((sum + pixels // 2) / pixels) is the mean rounded to nearest.
+        attrs = {"m": int(m0[0]), "shift": int(31 - n0[0]), "bq": pixels // 2}
         return [], attrs, Quantization(x.scale, x.zero_point, x.bits)
 
     @property

@@ -57,10 +57,12 @@ def kernel_spec(call: relax.Call) -> KernelSpec:
         for arg, bits, zero in zip(call.args, attrs["x_bits"], attrs["x_zero_points"], strict=False)
     )
     output_shape = shape_of(call)
-    kernel = tuple(attrs.get("kernel", (1, 1)))
+    kernel = tuple(attrs.get("window", (1, 1)))
     if op in WEIGHTED:
         kernel = shape_of(call.args[len(inputs)])[2:]
-        if op == "conv2d" and kernel == (1, 1) and not any(attrs["padding"]):
+        if op == "conv2d" and output_shape[2:] == (1, 1):
+            op = "dense"  # one pixel: no tile of pixels to fill
+        elif op == "conv2d" and kernel == (1, 1) and not any(attrs["padding"]):
             op = "pointwise_conv2d"
     return KernelSpec(
         op=op,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from tvm_mpq.errors import EnvironmentVersionError
+from tvm_mpq.errors import EnvironmentVersionError, MpqError
 
 REQUIRED = {"apache-tvm": "0.27.0.post1", "apache-tvm-ffi": "0.1.14.post1"}
 
@@ -46,6 +46,7 @@ from tvm.relax.expr_functor import PyExprMutator, mutator  # noqa: E402
 from tvm.s_tir import TensorIntrin  # noqa: E402
 from tvm.script import tirx as T  # noqa: E402
 from tvm.tirx.buffer import is_buffer_var  # noqa: E402
+from tvm_ffi import register_error  # noqa: E402
 
 __all__ = [
     "IRModule",
@@ -55,6 +56,7 @@ __all__ = [
     "T",
     "TensorIntrin",
     "call_attrs",
+    "close_blocks",
     "constant_array",
     "ir",
     "is_buffer_var",
@@ -67,6 +69,10 @@ __all__ = [
     "tirx",
     "tvm",
 ]
+
+# A pass runs under TVM's C++ frames, which turn every class they do not know into RuntimeError.
+for _error in MpqError.__subclasses__():
+    register_error(_error.__name__, _error)
 
 
 def register_op(name: str, infer_type: Any, description: str) -> None:
@@ -94,6 +100,11 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "value"):
         return value.value
     return tuple(_plain(item) for item in value)
+
+
+def close_blocks(builder: relax.BlockBuilder) -> None:
+    """End the block that an error left open; TVM prints a warning otherwise."""
+    builder._end_block()
 
 
 def is_constant(expr: Any) -> bool:

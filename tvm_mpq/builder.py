@@ -63,10 +63,18 @@ def build(
     DoesNotFitError: with the bytes over, by section and by tensor.
     CalibrationError, InvalidValueError, UnsupportedOperatorError, ToolError.
     """
+    from tvm_mpq.codegen.library import check_module_name
     from tvm_mpq.pipeline import CalibratedModel, calibrate
+    from tvm_mpq.quant.calibration import METHODS
+    from tvm_mpq.quant.icn import ROUNDINGS
 
     target = as_target(target)
-    _check_options(policy, memory_model, input_buffer)
+    _check_option("policy", policy, ("paper",))
+    _check_option("memory_model", memory_model, MEMORY_MODELS)
+    _check_option("rounding", rounding, ROUNDINGS)
+    _check_option("range_method", range_method, METHODS)
+    _check_option("input_buffer", input_buffer, ("arena", "caller"))
+    check_module_name(name)
     if not isinstance(mod, CalibratedModel):
         from relay_passes.annotate_ranges import check_images
         from relay_passes.canonicalize import check_parameters
@@ -83,14 +91,9 @@ def build(
     return builder.search(memory_model)
 
 
-def _check_options(policy: str, memory_model: str, input_buffer: str) -> None:
-    for option, value, allowed in (
-        ("policy", policy, ("paper",)),
-        ("memory_model", memory_model, MEMORY_MODELS),
-        ("input_buffer", input_buffer, ("arena", "caller")),
-    ):
-        if value not in allowed:
-            raise InvalidValueError(f"{option} {value!r}: allowed are {', '.join(allowed)}")
+def _check_option(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InvalidValueError(f"{option} {value!r}: allowed are {', '.join(allowed)}")
 
 
 class _Builder:
@@ -147,7 +150,7 @@ class _Builder:
             shutil.rmtree(folder / MODEL)
         fields = {"target": _target_fields(self._target)}
         (folder / DEPLOYMENT_FILE).write_text(json.dumps(fields))
-        return Deployment(folder, self._target, integer, temporary)
+        return Deployment(folder, self._target, integer, arena, temporary)
 
 
 def _target_fields(target: Target) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The command line: ``tvm-mpq compile | run | report``."""
+"""The command line: ``tvm-mpq compile | run | profile | report | flash``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except MpqError as error:
+        except (MpqError, OSError) as error:  # OSError: no space, no permission, no folder
             click.echo(f"tvm-mpq: {error}", err=True)
             sys.exit(2)
 
@@ -92,8 +92,10 @@ def compile_command(
 @main.command()
 @_out
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--on", default="host", show_default=True, help="host or emulator.")
-@click.option("--top", default=5, show_default=True, help="Classes to show per image.")
+@click.option("--on", default="host", show_default=True, help="host, emulator or board.")
+@click.option(
+    "--top", default=5, type=click.IntRange(1), show_default=True, help="Classes to show per image."
+)
 @_as_json
 def run(out: Path, images: tuple[Path, ...], on: str, top: int, as_json: bool) -> None:
     """Classify IMAGES with the network compiled to OUT."""
@@ -108,7 +110,7 @@ def run(out: Path, images: tuple[Path, ...], on: str, top: int, as_json: bool) -
     batch = np.stack([load_image(path, (height, width, channels), resize) for path in images])
     logits = deployment.run(batch, on=on)
     scale = deployment.description["logits_scale"]
-    results = []
+    results: list[dict[str, Any]] = []
     for path, row in zip(images, logits, strict=True):
         best = np.argsort(-row, kind="stable")[:top]
         ranked = [{"class": int(c), "logit": float(row[c] * scale)} for c in best]
@@ -129,6 +131,41 @@ def report(out: Path, as_json: bool) -> None:
     from tvm_mpq.deployment import Deployment
 
     _print_report(Deployment.load(out), as_json)
+
+
+@main.command()
+@_out
+@click.option("--clock", "clock_mhz", default=400, show_default=True, help="400 or 480 MHz.")
+@click.option("--annotate", metavar="LAYER", help="One layer instruction by instruction.")
+@_as_json
+def profile(out: Path, clock_mhz: int, annotate: str | None, as_json: bool) -> None:
+    """Model the cycles of one inference, layer by layer, on the emulated STM32H743."""
+    from dataclasses import asdict
+
+    from tvm_mpq.deployment import Deployment
+    from tvm_mpq.report.profile import annotation_text, profile_text
+
+    deployment = Deployment.load(out)
+    if annotate is not None:
+        functions = deployment.annotate(annotate)
+        content = json.dumps([asdict(function) for function in functions])
+        click.echo(content if as_json else annotation_text(functions))
+        return
+    found = deployment.profile(clock_mhz=clock_mhz)
+    click.echo(json.dumps(found.to_json()) if as_json else profile_text(found))
+
+
+@main.command()
+@_out
+@click.option("--tool", default="pyocd", show_default=True, help="pyocd, openocd or st-flash.")
+@click.option("--serial", "serial_number", help="ST-LINK serial number, with several boards.")
+def flash(out: Path, tool: str, serial_number: str | None) -> None:
+    """Write the firmware in OUT to a Nucleo-H743ZI."""
+    from tvm_mpq.deployment import Deployment
+    from tvm_mpq.micro import flash as flash_firmware
+
+    flash_firmware(Deployment.load(out).firmware.elf, tool=tool, serial_number=serial_number)
+    click.echo(f"flashed {out}")
 
 
 def _print_report(deployment: Any, as_json: bool) -> None:

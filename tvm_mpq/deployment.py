@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from tvm_mpq.codegen.archive import DESCRIPTION_VERSION
 from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.specs import InputSpec
 from tvm_mpq.target import Target
 
 if TYPE_CHECKING:
     from tvm_mpq.codegen.host import HostLibrary
+    from tvm_mpq.memory.arena import ArenaPlan
     from tvm_mpq.micro import Firmware
+    from tvm_mpq.micro.profiling import AnnotatedFunction, NetworkProfile
     from tvm_mpq.pipeline import IntegerModel
     from tvm_mpq.report.tables import Report
 
@@ -33,7 +36,8 @@ class Deployment:
     Attributes
     ----------
     folder: ``model/`` (Model Library Format) or ``project/`` (which holds ``model/`` as well).
-    integer: the integer module and program; None when loaded from a folder.
+    integer, arena: the integer module and program, and where its tensors lie; None when loaded
+        from a folder.
     """
 
     def __init__(
@@ -41,11 +45,13 @@ class Deployment:
         folder: Path,
         target: Target,
         integer: IntegerModel | None = None,
+        arena: ArenaPlan | None = None,
         owner: tempfile.TemporaryDirectory[str] | None = None,
     ) -> None:
         self.folder = folder
         self.target = target
         self.integer = integer
+        self.arena = arena
         self._owner = owner  # a temporary folder lives as long as its deployment
 
     @staticmethod
@@ -56,7 +62,7 @@ class Deployment:
         try:
             fields = json.loads(path.read_text())["target"]
             return Deployment(folder, Target(fields.pop("name"), **fields))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise InvalidValueError(
                 f"{folder}: no {DEPLOYMENT_FILE}; expected a folder made by tvm-mpq compile -o"
             ) from None
@@ -72,9 +78,18 @@ class Deployment:
     @cached_property
     def description(self) -> dict[str, Any]:
         """The ``tvm_mpq`` part of metadata.json: layers, bits, input, logits scale."""
-        modules = json.loads((self.model_folder / "metadata.json").read_text())["modules"]
-        ((self._name, content),) = modules.items()
-        description: dict[str, Any] = content["tvm_mpq"]
+        path = self.model_folder / "metadata.json"
+        try:
+            ((self._name, content),) = json.loads(path.read_text())["modules"].items()
+            description: dict[str, Any] = content.get("tvm_mpq", {})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InvalidValueError(f"{path}: damaged ({error}); compile again") from None
+        version = description.get("description_version")
+        if version != DESCRIPTION_VERSION:
+            raise InvalidValueError(
+                f"{self.model_folder}: description version {version}, expected"
+                f" {DESCRIPTION_VERSION}; compile the network again with this tvm_mpq"
+            )
         return description
 
     @property
@@ -92,7 +107,8 @@ class Deployment:
         return Project.open(self.folder / PROJECT).firmware()
 
     @cached_property
-    def _host(self) -> HostLibrary:
+    def host_library(self) -> HostLibrary:
+        """The C sources built for this machine."""
         from tvm_mpq.codegen.host import HostLibrary
 
         code = self.model_folder / "codegen" / "host"
@@ -104,8 +120,9 @@ class Deployment:
     def run(self, images: npt.NDArray[np.uint8], on: str = "host") -> npt.NDArray[np.int32]:
         """int32 logits [N, classes] of uint8 images [N, H, W, C] (or [classes] of [H, W, C]).
 
-        ``on``: "host" (the C sources on this machine) or "emulator" (the firmware on the modelled
-        STM32H743). Both give the same bits. Real logits are ``logits * logits_scale``.
+        ``on``: "host" (the C sources on this machine), "emulator" (the firmware on the modelled
+        STM32H743) or "board" (the same firmware, flashed to a Nucleo). All give the same bits. Real
+        logits are ``logits * logits_scale``.
         """
         images = np.asarray(images)
         shape = tuple(self.description["input_shape"])
@@ -116,14 +133,49 @@ class Deployment:
             )
         batch = images.reshape(-1, *shape)
         if on == "host":
-            logits = np.stack([self._host.run(image) for image in batch])
+            logits = np.stack([self.host_library.run(image) for image in batch])
         elif on == "emulator":
             from tvm_mpq.micro import run_on_emulator
 
             logits, _ = run_on_emulator(self.firmware, batch.reshape(len(batch), -1))
+        elif on == "board":
+            from tvm_mpq.micro import run_on_board
+
+            logits, _ = run_on_board(self.firmware, batch.reshape(len(batch), -1))
         else:
-            raise InvalidValueError(f"run on {on!r}: allowed are 'host' and 'emulator'")
+            raise InvalidValueError(f"run on {on!r}: allowed are 'host', 'emulator' and 'board'")
         return logits if images.ndim == 4 else logits[0]
+
+    def profile(
+        self,
+        image: npt.NDArray[np.uint8] | None = None,
+        on: str = "emulator",
+        clock_mhz: int | None = None,
+    ) -> NetworkProfile:
+        """Modelled cycles, instructions and stalls per layer of one inference.
+
+        Parameters
+        ----------
+        image: uint8 [H, W, C]; kernels take the same time for every image, so it may be left out.
+        clock_mhz: 400 or 480. on: only "emulator" can count by layer.
+        """
+        from tvm_mpq.micro.profiling import profile_on_emulator
+
+        if on != "emulator":
+            raise InvalidValueError(f"profile on {on!r}: allowed is 'emulator'")
+        layers = self.description["layers"]
+        chosen = self._zeros() if image is None else np.asarray(image)
+        return profile_on_emulator(self.firmware, layers, chosen, clock_mhz=clock_mhz)
+
+    def annotate(self, layer: str) -> list[AnnotatedFunction]:
+        """Where the cycles of one layer go: its functions, instruction by instruction."""
+        from tvm_mpq.micro.profiling import annotate_on_emulator
+
+        layers = self.description["layers"]
+        return annotate_on_emulator(self.firmware, layers, self._zeros(), layer)
+
+    def _zeros(self) -> npt.NDArray[np.uint8]:
+        return np.zeros(tuple(self.description["input_shape"]), np.uint8)
 
     def report(self) -> Report:
         """Bits, bytes and MACs per layer, totals, and the sections of the ELF; prints as tables."""
@@ -132,16 +184,20 @@ class Deployment:
         return Report(self.description, None if self.target.is_host else self.firmware)
 
     def export_library(self, path: Path | str) -> Path:
-        """Write the Model Library Format as a tar (``.tar``) or as a folder."""
-        from tvm_mpq.micro.library import pack_library
+        """Write the Model Library Format as ``.tar`` or a folder; appears whole or not at all."""
+        from tvm_mpq.codegen.archive import pack_library
 
-        path = Path(path)
+        path = Path(path).resolve()
         if path.exists():
             raise InvalidValueError(f"{path} exists; give a new path, or remove it first")
-        if path.suffix == ".tar":
-            pack_library(self.model_folder, path)
-        else:
-            shutil.copytree(self.model_folder, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as work:
+            made = Path(work) / path.name
+            if path.suffix == ".tar":
+                pack_library(self.model_folder, made)
+            else:
+                shutil.copytree(self.model_folder, made)
+            made.rename(path)
         return path
 
     def save(self, folder: Path | str) -> Deployment:
@@ -157,4 +213,4 @@ class Deployment:
             work.rename(folder)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-        return Deployment(folder, self.target, self.integer)
+        return Deployment(folder, self.target, self.integer, self.arena)

@@ -20,7 +20,8 @@ from relay_passes import (
     layer_specs,
 )
 from relay_passes.float_network import float_network
-from tvm_mpq._tvm_compat import IRModule
+from tvm_mpq._tvm_compat import IRModule, tvm
+from tvm_mpq.codegen.archive import DESCRIPTION_VERSION
 from tvm_mpq.codegen.program import Program, extract_program
 from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.quant.network import FloatNetwork
@@ -72,8 +73,8 @@ def calibrate(
     images: uint8 [N, H, W, C]. range_method: "mse" (least squared error) or "max".
     """
     spec = input_spec or InputSpec()
-    blocks = FuseBlocks()(Canonicalize()(mod))
-    module = AnnotateRanges(images, spec, range_method)(blocks)
+    passes = [Canonicalize(), FuseBlocks(), AnnotateRanges(images, spec, range_method)]
+    module = tvm.transform.Sequential(passes)(mod)
     return CalibratedModel(module, tuple(layer_specs(module)), spec, range_method)
 
 
@@ -93,11 +94,13 @@ def quantize(
     if result is not None:
         result.check_fits(float_network(model.module, model.input_spec))
         rounding = result.rounding
-    annotated = AnnotateBitwidths(plan)(model.module)
-    rewrite = RewriteToIcn(model.input_spec, rounding, model.range_method, result)
-    integer = rewrite(annotated)
-    packed = PackOperands()(SelectKernels(target)(integer))
-    program = extract_program(LegalizeToTir()(packed), name)
+    to_integer = [
+        AnnotateBitwidths(plan),
+        RewriteToIcn(model.input_spec, rounding, model.range_method, result),
+    ]
+    integer = tvm.transform.Sequential(to_integer)(model.module)
+    to_kernels = [SelectKernels(target), PackOperands(), LegalizeToTir()]
+    program = extract_program(tvm.transform.Sequential(to_kernels)(integer), name)
     return IntegerModel(integer, program, plan, model.input_spec, rounding)
 
 
@@ -110,6 +113,7 @@ def describe(model: IntegerModel, layers: tuple[LayerSpec, ...]) -> dict[str, An
             {
                 "name": step.name,
                 "kernel": spec.name,
+                "symbol": spec.symbol,
                 "inputs": [[t.channels, t.height, t.width] for t in spec.inputs],
                 "output": [spec.output.channels, spec.output.height, spec.output.width],
                 "x_bits": [t.bits for t in spec.inputs],
@@ -124,6 +128,7 @@ def describe(model: IntegerModel, layers: tuple[LayerSpec, ...]) -> dict[str, An
         )
     x = model.program.tensors[model.program.input]
     return {
+        "description_version": DESCRIPTION_VERSION,
         "input_spec": model.input_spec.to_json(),
         "input_shape": [x.height, x.width, x.channels],
         "classes": model.program.tensors[model.program.output].channels,

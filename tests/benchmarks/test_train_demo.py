@@ -80,6 +80,7 @@ def test_augmentation_moves_but_keeps_the_digit() -> None:
     assert ink.min() > 64 * 0.7 and ink.max() < 64 * 1.4
 
 
+@pytest.mark.slow
 def test_training_repeats_itself_and_learns() -> None:
     images = torch.rand(200, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.1
     labels = torch.arange(200) % 2

@@ -58,6 +58,26 @@ def test_host_and_firmware_talk_in_turns(build):
     assert (result.stopped_by, result.uart) == ("end of program", b"{")
 
 
+@pytest.mark.parametrize("cycles", [False, True])
+def test_breakpoints_stop_at_each_entry(build, cycles):
+    program = """volatile int sum;
+    __attribute__((noinline)) void layer(int n) { for (int i = 0; i < n; i++) sum += i; }
+    int main(void) { layer(3); print("a"); layer(5); print("b"); return 0; }"""
+    whole = Board(build(program)).run(count_instructions=True)
+    board = Board(build(program))
+    board.break_at(["layer"])
+    parts = [board.run(cycles=cycles, count_instructions=True) for _ in range(3)]
+    assert [part.stopped_by for part in parts] == ["breakpoint", "breakpoint", "end of program"]
+    assert [part.uart for part in parts] == [b"", b"a", b"b"]
+    assert sum(part.instructions for part in parts) == whole.instructions
+    late = Board(build(program))
+    late.run(until=b"a")
+    late.break_at(["layer"])
+    assert late.run().stopped_by == "breakpoint"
+    with pytest.raises(InvalidValueError, match="'none': not in"):
+        late.break_at(["none"])
+
+
 def test_a_callback_answers_while_the_program_runs(build):
     board, heard = Board(build(ECHO)), bytearray()
 
@@ -110,14 +130,26 @@ def test_counts_loops_exactly(build):
     assert counted - Board(build(empty)).run(count_instructions=True).instructions == 2001
 
 
-def test_limits(build):
-    spin = 'int main(void) { for (;;) __asm volatile("nop"); }'
+@pytest.mark.parametrize("body", ["", "nop", "nop\\n nop"])
+def test_limits(build, body):
+    spin = f'int main(void) {{ for (;;) __asm volatile("{body}"); }}'
     limited = Board(build(spin)).run(max_instructions=10_000, count_instructions=True)
     assert limited.stopped_by == "instruction limit"
     assert 10_000 <= limited.instructions < 10_010
     timed = Board(build(spin)).run(timeout_seconds=0.2)
     assert timed.stopped_by == "time limit"
     assert 0.2 <= timed.seconds < 2
+
+
+def test_a_run_continues_after_its_time_is_up(build):
+    program = """volatile uint32_t sum; int main(void) {
+      for (uint32_t i = 0; i < 30000000; i++) sum += i; print("end"); return 0; }"""
+    board, parts = Board(build(program)), 0
+    while board.run(timeout_seconds=0.02).stopped_by == "time limit":
+        parts += 1
+    assert parts > 1
+    total = 30_000_000 * 29_999_999 // 2 % 2**32
+    assert board.read_symbol("sum") == total.to_bytes(4, "little")
 
 
 def test_symbols_are_inputs_and_outputs(build):
@@ -187,6 +219,8 @@ FAULTS = {
     "unmapped write": ("*(volatile int *)0x20020000 = 1;", 0x20020000),
     "unmapped fetch": ("((void (*)(void))0x70000001)();", 0x70000000),
     "undefined instruction": ("__builtin_trap();", None),
+    "call of a null pointer": ("((void (*)(void))1)();", None),
+    "jump to an even address": ("((void (*)(void))0x08000100)();", 0x08000100),
 }
 
 
@@ -200,7 +234,7 @@ def test_faults_name_kind_address_and_line(build, kind):
     assert (fault.kind, fault.address) == (kind, address)
     assert str(fault).startswith(kind)
     assert f"0x{fault.pc:08x}" in str(fault)
-    if kind != "unmapped fetch":
+    if "fetch" not in kind and "null" not in kind and "even" not in kind:
         assert fault.location.startswith("main+0x")
         assert "(program.c:2)" in fault.location
 

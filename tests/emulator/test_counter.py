@@ -65,6 +65,63 @@ def test_every_event_of_the_program_is_counted(build, monkeypatch):
     assert total["sram_data"] > 500
 
 
+CONDITIONAL = """ldrne r2,[%1]
+strne r2,[%1]
+ldrdne r2,r3,[%1]
+vldrne s0,[%1]
+ldmne %1,{r2,r3}
+ldrne r2,[%2]""".splitlines()
+# A conditional access, then a block that starts while the condition is false.
+LEAK = """moved = 0; __asm volatile("movs r0,#1\\n cmp r0,#0\\n it ne\\n TEXT\\n"
+  "cmp r0,r0\\n b 1f\\n 1: movs %0,#1" : "+l"(moved)
+  : "l"(words), "r"(0x40004804) : "r0", "r2", "r3", "s0", "cc");
+  sum += moved;"""
+# unicorn ends a block at its pages of 1 KiB, here in the middle of an IT block.
+STRADDLE = """uint32_t words[4]; volatile int result;
+  __attribute__((naked, noinline, aligned(1024))) int straddle(void *p) { __asm volatile(
+    "movs r3,#1\\n cmp r3,#0\\n .rept COUNT\\n nop\\n .endr\\n COVERED\\n"
+    "cmp r3,r3\\n b 1f\\n 1: movs r0,#1\\n bx lr"); }
+  int main(void) { int moved, sum = 0; BLOCKS result = sum + straddle(words); return 0; }"""
+
+COVERED = {
+    "narrow": "it ne\\n ldrne r2,[r0]",
+    "wide": "it ne\\n ldrne.w r2,[r0]",
+    "after a wide one": "itt ne\\n addne.w r1,r1,#1\\n ldrne r2,[r0]",
+    "last of four": "itttt ne\\n movne r1,r2\\n addne.w r1,#1\\n movne r1,r2\\n ldrne r2,[r0]",
+}
+
+
+@pytest.mark.parametrize("kind", [NativeCounter, PythonCounter], ids=["c", "python"])
+@pytest.mark.parametrize("covered", COVERED)
+@pytest.mark.parametrize("nops", range(504, 511))
+def test_watching_memory_does_not_disturb_conditional_code(build, monkeypatch, kind, covered, nops):
+    if kind is NativeCounter and load_shim() is None:
+        pytest.skip("no C compiler: nothing to compare")
+    blocks = "".join(LEAK.replace("TEXT", text) for text in CONDITIONAL)
+    program = (
+        STRADDLE.replace("COUNT", str(nops))
+        .replace("COVERED", COVERED[covered])
+        .replace("BLOCKS", blocks)
+    )
+    monkeypatch.setattr(core, "new_counter", kind)
+    for cycles in (False, True):
+        machine = Board(build(program))
+        assert machine.run(cycles=cycles).stopped_by == "end of program"
+        assert machine.read_symbol("result")[0] == len(CONDITIONAL) + 1
+
+
+def test_a_word_across_two_lines_misses_both(build):
+    program = """
+    __attribute__((section(".axi"), aligned(32))) uint8_t lines[64 * 50];
+    int main(void) { for (int i = 0; i < 50; i++)
+      __asm volatile("ldr r0,[%0,#30]" :: "r"(lines + 64 * i) : "r0"); return 0; }"""
+    machine = Board(build(program, "-DCACHES"))
+    machine.run(cycles=True)
+    edges = machine._counter.edges()
+    assert sum(edge.sram_data for edge in edges) == 100
+    assert sum(edge.unaligned for edge in edges) == 50
+
+
 def test_guards_work_without_a_compiler(build, monkeypatch):
     monkeypatch.setattr(core, "new_counter", PythonCounter)
     program = "int f(int n) { volatile int x = n; return n ? f(n - 1) + x : 0; }"

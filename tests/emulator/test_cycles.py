@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 
 import pytest
@@ -121,6 +122,21 @@ def test_caches_start_switched_off(build):
     assert cold.stalls["flash"] > warm.stalls["flash"]
 
 
+def test_fractional_stalls_of_another_chip(build):
+    # The STM32H7A3's 3.8 cycles a line must not be rounded to whole cycles.
+    options = {"pointer": "(uint8_t *)big", "warm": 1, "target": "stm32h7a3"}
+    streamed = _per_round(build, "ldr r0,[r10],#32;", **options)
+    assert streamed - _per_round(build, "ldr r0,[r10];", **options) == pytest.approx(3.8, abs=0.02)
+
+
+def test_the_firmware_may_set_its_cycle_counter(build):
+    program = """volatile uint32_t after; int main(void) {
+      CYCCNT = 5; CYCCNT = 1000000; after = CYCCNT; return 0; }"""
+    board = Board(build(program))
+    board.run(cycles=True)
+    assert 0 <= int.from_bytes(board.read_symbol("after"), "little") - 1_000_000 < 50
+
+
 BRANCHES = """
 volatile uint32_t spent; volatile int sink;
 __attribute__((noinline)) void work(uint32_t mask) {
@@ -182,6 +198,16 @@ def test_profile_adds_up(build):
     assert profile.functions[0].name == "dear"
     measured = int.from_bytes(board.read_symbol("sink"), "little")
     assert measured == pytest.approx(profile.function("dear").cycles, abs=40)
+
+
+def test_functions_of_a_raw_image_are_found_by_their_calls(build, tmp_path):
+    elf, raw = build(TWO, "-DCACHES"), tmp_path / "two.bin"
+    subprocess.run(["arm-none-eabi-objcopy", "-O", "binary", str(elf), str(raw)], check=True)
+    named, bare = Board(elf), Board(raw)
+    by_name, by_address = named.run(cycles=True).profile, bare.run(cycles=True).profile
+    for name in ("cheap", "dear"):
+        found = by_address.function(f"0x{named.symbols[name]:08x}")
+        assert found == by_name.function(name)
 
 
 def test_annotation_adds_up_and_names_rules(build):

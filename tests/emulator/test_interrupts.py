@@ -135,11 +135,15 @@ def test_a_masked_interrupt_waits(build):
 
 def test_process_stack_and_wait_for_interrupt(build):
     program = _ticks(
-        """uint64_t stack[64]; volatile uint32_t process; int main(void) {
+        """uint64_t stack[64]; volatile uint32_t process;
+        __attribute__((noinline)) int deep(int n) {
+          volatile int x = n; return n ? deep(n - 1) + x : x; }
+        int main(void) {
         __asm volatile("msr psp, %0\\n mrs r1, control\\n orr r1, #2\\n msr control, r1\\n isb"
           :: "r"(stack + 64) : "r1", "memory");
-        SYSTICK_ON while (ticks < 5) __asm volatile("wfi");
-        __asm volatile("mrs %0, control" : "=r"(process)); process &= 2; return 0; }"""
+        SYSTICK_ON while (ticks < 5) __asm volatile("wfi"); deep(3);
+        __asm volatile("mrs %0, control" : "=r"(process)); process &= 2; end();
+        return 0; }"""
     )
     board = Board(build(program))
     result = board.run(cycles=True)

@@ -69,6 +69,16 @@ DERIVED = {
     "it block": ("it eq; moveq r0,r1;", 1, "rule 12: IT takes a slot"),
     "byte patterns": ("and r0,r1,#0xff00ff; and r2,r3,#0xff00ff;", 1, "rule 7: needs no shifter"),
     "rotated constants": ("and r0,r1,#0xff00; and r2,r3,#0xff00;", 2, "rule 7: both use it"),
+    "float multiply-accumulate chain": ("vfma.f32 s0,s1,s2;" * 4, 12, "result 6 later, read in EX2,"
+        " chained 2 earlier: 3"),
+    "float add chain": ("vadd.f32 s0,s0,s1;" * 4, 12, "result 4 later, read in EX2: 3"),
+    "float arithmetic and load": ("vadd.f32 s0,s1,s2; vldr s3,[r10];" * 2, 2, "two ports"),
+    "two float additions": ("vadd.f32 s0,s1,s2; vadd.f32 s3,s4,s5;", 2, "one port"),
+    "double multiply": ("vmul.f64 d0,d1,d2;" * 2, 8, "blocks for 4"),
+    "double multiply-accumulate": ("vfma.f64 d0,d1,d2;" * 2, 12, "blocks for 6"),
+    "float division": ("vdiv.f32 s0,s1,s2;", 16, "blocks for 16"),
+    "vldm of four": ("vldmia r10,{s0-s3};", 2, "rule 9: ceil(4 / 2)"),
+    "vmov to the core": ("vmov r0,s0; add r1,r1,r0;", 3, "3 to EX1, 2 to the late ALU"),
     "bytes in a burst": ("strb r0,[r10];" * 3 + "nop;" * 40, 23, "rule 10: 3 + 20, three fit the"
         " store buffer"),
 }  # fmt: skip
@@ -77,7 +87,7 @@ DERIVED = {
 @pytest.fixture(scope="session")
 def assembled(tmp_path_factory):
     folder = tmp_path_factory.mktemp("asm")
-    source = ".syntax unified\n.thumb\n.cpu cortex-m7\n"
+    source = ".syntax unified\n.thumb\n.cpu cortex-m7\n.fpu fpv5-d16\n"
     for index, (code, _, _) in enumerate(DERIVED.values()):
         source += f'.section .loop{index},"ax"\n' + code.replace(";", "\n") + "\n"
     (folder / "loops.s").write_text(source)

@@ -162,23 +162,66 @@ def build_host(specs: list[KernelSpec], folder: Path) -> ctypes.CDLL:
     return ctypes.CDLL(str(output))
 
 
-def run_host(library: ctypes.CDLL, case: Case, x_ring_extra: int = 0) -> np.ndarray:
-    """Outputs of the C kernel on the host, as canonical codes or logits."""
+@dataclass(frozen=True)
+class Band:
+    """One call of a kernel: rows [y0, y0 + rows) of the output."""
+
+    y0: int
+    rows: int
+
+
+def run_host(library: ctypes.CDLL, case: Case) -> np.ndarray:
+    """Outputs of the C kernel on whole tensors on the host, as canonical codes or logits."""
     spec = case.spec
-    y_shape, y_dtype = spec.output.buffer
-    output = np.full(y_shape, 0xA5, y_dtype)
-    buffers = [pack_map(_stored(c, t), t) for c, t in zip(case.inputs, spec.inputs, strict=True)]
-    scratch = np.full(spec.scratch_bytes // 4 + 1, 0x5A5A5A5A, np.uint32)
-    arguments: list[object] = []
-    for buffer in buffers:
-        arguments += [buffer.ctypes.data_as(ctypes.c_void_p), ctypes.c_int32(buffer.shape[0])]
-    arguments += [output.ctypes.data_as(ctypes.c_void_p), ctypes.c_int32(y_shape[0])]
-    arguments += [ctypes.c_int32(0), ctypes.c_int32(spec.output.height)]
-    arguments += [a.ctypes.data_as(ctypes.c_void_p) for a in (case.weights, case.icn, scratch)]
-    getattr(library, spec.symbol)(*arguments)
-    assert scratch[-1] == 0x5A5A5A5A, f"{spec.symbol} wrote past its scratch"
+    output = np.full(spec.output.buffer[0], 0xA5, spec.output.buffer[1])
+    buffers = [pack_map(stored(c, t), t) for c, t in zip(case.inputs, spec.inputs, strict=True)]
+    call(library, case, buffers, output, Band(0, spec.output.height))
     return unpack_map(output, spec.output)
 
 
-def _stored(codes: np.ndarray, tensor: TensorSpec) -> np.ndarray:
+def run_in_bands(library: ctypes.CDLL, case: Case, band_rows: int) -> np.ndarray:
+    """The same in bands, each from rings that hold exactly the rows the band needs.
+
+    Rows that do not belong to the band hold 0xA5: reading one would change the result.
+    """
+    spec = case.spec
+    maps = [pack_map(stored(c, t), t) for c, t in zip(case.inputs, spec.inputs, strict=True)]
+    output = np.zeros(spec.output.buffer[0], spec.output.buffer[1])
+    need = (band_rows - 1) * spec.strides[0] + spec.kernel[0]
+    for y0 in range(0, spec.output.height, band_rows):
+        rows = min(band_rows, spec.output.height - y0)
+        first = y0 * spec.strides[0] - spec.padding[0]
+        wanted = range(max(first, 0), min(first + need, spec.x.height))
+        rings = [_ring(buffer, need, wanted) for buffer in maps]
+        # One slot more than the band has rows, so that a band may start in any slot.
+        band = np.full((band_rows + 1, *output.shape[1:]), 0xA5, output.dtype)
+        call(library, case, rings, band, Band(y0, rows))
+        for row in range(y0, y0 + rows):
+            output[row] = band[row % (band_rows + 1)]
+    return unpack_map(output, spec.output)
+
+
+def _ring(buffer: np.ndarray, slots: int, rows: range) -> np.ndarray:
+    ring = np.full((slots, *buffer.shape[1:]), 0xA5, buffer.dtype)
+    for row in rows:
+        ring[row % slots] = buffer[row]
+    return ring
+
+
+def call(
+    library: ctypes.CDLL, case: Case, rings: list[np.ndarray], output: np.ndarray, band: Band
+) -> None:
+    """One call by the calling convention; the scratch behind its end must stay as it was."""
+    spec = case.spec
+    scratch = np.full(spec.scratch_bytes // 4 + 1, 0x5A5A5A5A, np.uint32)
+    arguments: list[object] = []
+    for buffer in (*rings, output):
+        arguments += [buffer.ctypes.data_as(ctypes.c_void_p), ctypes.c_int32(buffer.shape[0])]
+    arguments += [ctypes.c_int32(band.y0), ctypes.c_int32(band.rows)]
+    arguments += [a.ctypes.data_as(ctypes.c_void_p) for a in (case.weights, case.icn, scratch)]
+    getattr(library, spec.symbol)(*arguments)
+    assert scratch[-1] == 0x5A5A5A5A, f"{spec.symbol} wrote past its scratch"
+
+
+def stored(codes: np.ndarray, tensor: TensorSpec) -> np.ndarray:
     return codes.transpose(1, 2, 0) if tensor.layout == "hwc8" else codes

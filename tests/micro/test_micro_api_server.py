@@ -217,7 +217,7 @@ def test_handler_errors_name_the_cause(
 
 
 def test_a_project_that_does_not_fit_says_so(template: Client, tmp_path: Path) -> None:
-    from tvm_mpq.micro.library import pack_library
+    from tvm_mpq.codegen.archive import pack_library
 
     pack_library(FakeLibrary().write(tmp_path / "lib"), tmp_path / "m.tar")
     options = {"board": "emulator", "ram_budget": "4000", "verbose": "true", "clock_mhz": "480"}

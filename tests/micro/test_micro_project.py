@@ -13,9 +13,9 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from fake_library import INPUTS, FakeLibrary
 
+from tvm_mpq.codegen.archive import c_name, unpack_library
 from tvm_mpq.errors import BoardFaultError, DoesNotFitError, InvalidValueError, ToolError
 from tvm_mpq.micro import Firmware, Project, generate_project, run_on_emulator
-from tvm_mpq.micro.library import c_name, unpack_library
 from tvm_mpq.target import Target
 
 MakeProject = Callable[..., Project]
@@ -175,6 +175,45 @@ def test_input_outside_the_arena_against_the_metadata(make_project: MakeProject)
     firmware = make_project(FakeLibrary(input_in_arena=False, tells_input=False)).build()
     with pytest.raises(BoardFaultError, match=r"error 8 \(NO_BUFFER\)"):
         run_on_emulator(firmware, random_inputs(1))
+
+
+@pytest.mark.emu
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ('__asm volatile("sub sp, sp, #16384\\n push {r0-r7}" ::: "memory");', "stack overflow"),
+        ("*(volatile int*)0x70000000 = 1;", "0x70000000"),
+        ("*(volatile int*)0x08000000 = 1;", "write to flash"),
+    ],
+)
+def test_faults_on_the_emulator_name_function_and_address(
+    make_project: MakeProject, extra: str, message: str
+) -> None:
+    firmware = make_project(FakeLibrary(extra=extra)).build()
+    with pytest.raises(BoardFaultError, match=message) as error:
+        run_on_emulator(firmware, random_inputs(1))
+    assert "tvmgen_default_run" in str(error.value)
+    assert "default_lib0.c" in str(error.value)
+
+
+# A load under a condition, then a block that starts while the condition is false. The move runs on
+# a real core: an IT instruction covers only the load.
+_CONDITIONAL_LOAD = """
+  int32_t moved = 0;
+  __asm volatile(
+      "movs r0, #1\\n cmp r0, #0\\n it ne\\n ldrne r2, [%1]\\n cmp r0, r0\\n b 1f\\n"
+      "1: movs %0, #1" : "+l"(moved) : "l"(tvmgen_default_arena) : "r0", "r2", "cc");
+  if (moved == 0) return -77;
+"""
+
+
+@pytest.mark.emu
+@pytest.mark.parametrize("cycles", [False, True])
+def test_modelling_cycles_changes_no_result(make_project: MakeProject, cycles: bool) -> None:
+    firmware = make_project(FakeLibrary(extra=_CONDITIONAL_LOAD)).build()
+    inputs = random_inputs(1)
+    outputs, _ = run_on_emulator(firmware, inputs, cycles=cycles)
+    np.testing.assert_array_equal(outputs, FakeLibrary().reference(inputs))
 
 
 @pytest.mark.emu

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tvm_mpq.errors import ToolError
-from tvm_mpq.micro.toolchain import run_tool
+from tvm_mpq.toolchain import run_tool
 
 _FLAGS = ["-std=c99", "-O3", "-march=native", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
 
@@ -28,7 +28,8 @@ class HostLibrary:
         result = run_tool(command, timeout=600)
         if result.status != 0:
             raise ToolError(f"the host compiler rejects the generated C:\n{result.stderr[:2000]}")
-        self._run = getattr(ctypes.CDLL(str(output)), f"tvmgen_{name}_run")
+        self.binary = ctypes.CDLL(str(output))
+        self._run = getattr(self.binary, f"tvmgen_{name}_run")
         self._classes = classes
 
     def run(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 import tvm_mpq
+from tvm_mpq.codegen.archive import ABI_VERSION, c_name
 from tvm_mpq.codegen.plain_c import kernel_signature, kernel_source
 from tvm_mpq.codegen.program import Array, Program, Step
 from tvm_mpq.errors import InvalidValueError
@@ -18,7 +19,6 @@ from tvm_mpq.memory.arena import ARENA_ALIGNMENT, ArenaPlan
 from tvm_mpq.schedule.apply import schedule
 from tvm_mpq.specs import TensorSpec
 
-ABI_VERSION = 1
 MICRO_KERNEL_DIR = Path(__file__).parent.parent / "kernels" / "c"
 _KERNEL_INCLUDES = '#include <stdbool.h>\n#include <stdint.h>\n\n#include "mpq_micro_kernels.h"\n'
 _WORDS_PER_LINE = 10
@@ -49,11 +49,6 @@ def check_module_name(name: str) -> str:
             f"module name {name!r}: expected a lower-case C identifier, for example 'mobilenet'"
         )
     return name
-
-
-def c_identifier(name: str) -> str:
-    """microTVM's sanitising: every character that is not alphanumeric becomes an underscore."""
-    return re.sub(r"[^A-Za-z0-9]", "_", name)
 
 
 def generate_library(program: Program, plan: ArenaPlan) -> Library:
@@ -92,8 +87,8 @@ def _common_values(program: Program, plan: ArenaPlan) -> dict[str, Any]:
         "abi_version": ABI_VERSION,
         "summary": f"{len(program.steps)} layers, {program.macs} MACs,"
         f" logits in units of {program.logits_scale:.9g}.",
-        "input": c_identifier(program.input),
-        "input_macro": c_identifier(program.input).upper(),
+        "input": c_name(program.input),
+        "input_macro": c_name(program.input).upper(),
         "input_size": x.nbytes,
         "input_text": f"uint8 [{x.height}][{x.width}][{x.channels}]",
         "input_note": note,
@@ -125,7 +120,7 @@ def _constant_keys(program: Program) -> list[tuple[Step, str]]:
 
 
 def _symbol(program: Program, name: str) -> str:
-    return f"tvmgen_{program.name}_{c_identifier(name)}"
+    return f"tvmgen_{program.name}_{c_name(name)}"
 
 
 def _constant(program: Program, step: Step, key: str) -> dict[str, Any]:
@@ -174,7 +169,7 @@ def _step(program: Program, plan: ArenaPlan, step: Step) -> dict[str, str]:
 
 def _pointer(program: Program, plan: ArenaPlan, name: str) -> str:
     if name == program.input:
-        return c_identifier(name)
+        return c_name(name)
     if name == program.output:
         return "output"
     return f"arena + {plan.offsets[name]}"

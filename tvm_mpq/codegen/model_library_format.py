@@ -9,11 +9,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tvm_mpq.codegen.archive import FORMAT_VERSION
 from tvm_mpq.codegen.library import Library, arena_bytes
 from tvm_mpq.codegen.program import Program
 from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.memory.arena import ArenaPlan
-from tvm_mpq.micro.library import FORMAT_VERSION, pack_library
 from tvm_mpq.target import Target
 
 # u64 magic, u64 0, u64 0 names, u64 0 arrays: all weights are in the sources.
@@ -74,15 +74,3 @@ def export_folder(
         work.rename(folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-
-
-def export_tar(
-    library: Library, module_text: str, description: dict[str, Any], archive: Path
-) -> None:
-    """Write the library as an uncompressed tar."""
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "library"
-        export_folder(library, module_text, description, folder)
-        partial = archive.with_name(f".{archive.name}.partial")
-        pack_library(folder, partial)
-        partial.rename(archive)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from tvm_mpq.emulator.board import Board, RunResult
-from tvm_mpq.emulator.profile import MODEL_ERROR
+from tvm_mpq.emulator import MODEL_ERROR
 from tvm_mpq.errors import InvalidValueError, MpqError
+
+if TYPE_CHECKING:
+    from tvm_mpq.emulator import Board, RunResult
 
 _ERROR_EXIT = 2
 
@@ -37,6 +39,8 @@ def main() -> None:
 def run(file: str, target: str, clock: int | None, profile: bool, **options: Any) -> None:
     """Runs FILE (ELF or raw) and prints cycles, instructions, stalls, uart and stopped_by."""
     try:
+        from tvm_mpq.emulator import Board
+
         board = Board(file, target, base=_address(options["base"]), clock_mhz=clock)
         result = _run(board, options)
         lines = board.annotate(options["annotate"]) if options["annotate"] else None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tvm_mpq.emulator.annotate import AnnotatedInstruction, annotate
 from tvm_mpq.emulator.bus import Bus
+from tvm_mpq.emulator.callees import CallTargets
 from tvm_mpq.emulator.chips import chip_named
 from tvm_mpq.emulator.core import Core, Event
 from tvm_mpq.emulator.core_registers import VTOR, CoreRegisters
@@ -31,6 +32,7 @@ WAITING_FOR_INTERRUPT = "waiting for interrupt"
 INSTRUCTION_LIMIT = "instruction limit"
 TIME_LIMIT = "time limit"
 RESET_REQUESTED = "reset requested"
+BREAKPOINT = "breakpoint"
 
 # A masked interrupt is looked at again after so many cycles.
 _RETRY_CYCLES = 200
@@ -43,10 +45,11 @@ class RunResult:
     Attributes
     ----------
     stopped_by: "end of program", "until", "waiting for input", "waiting for interrupt",
-        "instruction limit", "time limit" or "reset requested".
+        "instruction limit", "time limit", "reset requested" or "breakpoint".
     uart: bytes the firmware sent during this call.
     instructions: executed in this call; None unless counted.
     cycles: modelled cycles of this call (an error of +-3 % on int8 networks); None unless modelled.
+        Time asleep in WFI is part of it, but of no function in the profile.
     stalls: modelled cycles lost, by cause; None unless modelled.
     profile: cycles and stalls per function; None unless modelled.
     seconds: wall-clock time on the host.
@@ -172,6 +175,16 @@ class Board:
         if data:
             self.console.feed(data)
 
+    def break_at(self, functions: Iterable[str]) -> None:
+        """Makes every later ``run`` stop with "breakpoint" when one of ``functions`` is entered.
+
+        The function's first block has run by then, so that the program goes on with the next call
+        of ``run``.
+        """
+        for name in functions:
+            address, _ = self._symbol(name)
+            self._core.on_block(address, lambda: self.request_stop(BREAKPOINT))
+
     def request_stop(self, reason: str) -> None:
         """Stops before the next block; ``run`` then returns ``stopped_by=reason``."""
         if self._stopped_by is None:
@@ -263,8 +276,9 @@ class Board:
         state.instruction_limit = NO_LIMIT if limit is None else state.instructions + limit
 
     def _profile(self, before: list[EdgeCounts]) -> Profile:
-        ran = difference(self._counter.edges(), before)
-        return build_profile(ran, self._state, self.image)
+        edges = self._counter.edges()
+        functions = self.image if self.image.symbols else CallTargets(edges, self._pricer.block)
+        return build_profile(difference(edges, before), self._state, functions.function_at)
 
     def _stretch(self, deadline: float) -> None:
         """Runs up to the next event that needs Python, and handles it."""
@@ -273,7 +287,7 @@ class Board:
             self._stopped_by = TIME_LIMIT
             return
         self._exceptions.take_due()
-        state.stop_requested, state.deadline = 0, self._next_look()
+        state.deadline = self._next_look()
         if self._stopped_by is not None:
             return
         event = self._core.run_stretch(left)

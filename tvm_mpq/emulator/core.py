@@ -24,12 +24,11 @@ _STACK_LIMIT = "__stack_limit"
 _HARD_FAULT = 3
 # QEMU's exception numbers, as unicorn passes them to the interrupt hook.
 _UNDEFINED, _SUPERVISOR_CALL, _PREFETCH_ABORT = 1, 2, 3
-_BREAKPOINT, _EXCEPTION_EXIT, _NO_COPROCESSOR, _INVALID_STATE = 7, 8, 17, 18
+_BREAKPOINT, _EXCEPTION_EXIT, _NO_COPROCESSOR = 7, 8, 17
 _FAULTS = {
     _UNDEFINED: "undefined instruction",
     _NO_COPROCESSOR: "undefined instruction",
     _PREFETCH_ABORT: "unmapped fetch",
-    _INVALID_STATE: "jump to an even address",
 }
 _INVALID_ACCESS = {
     unicorn.UC_MEM_READ_UNMAPPED: "unmapped read",
@@ -39,9 +38,9 @@ _INVALID_ACCESS = {
     unicorn.UC_MEM_READ_PROT: "protected read",
     unicorn.UC_MEM_FETCH_PROT: "protected fetch",
 }
-_WAIT_INSTRUCTIONS = (b"\x30\xbf", b"\x20\xbf")  # WFI, WFE
 _NEVER_REACHED = 0xFFFFFFFE
 _EXCEPTION_RETURNS = 0xFFFFFFE0
+_THUMB_STATE = 1 << 5
 
 
 class Event(Enum):
@@ -99,11 +98,11 @@ class Core:
     def run_stretch(self, seconds: float) -> Event:
         """Executes until the next event; raises CpuFaultError."""
         state = self.counter.state
-        state.stopped = 0
+        self.counter.start(seconds)
         self._event = None
         try:
-            timeout = max(1, int(seconds * 1e6))
-            self.engine.emu_start(self.pc | 1, _NEVER_REACHED, timeout=timeout)
+            # unicorn's own timeout would stop inside an instruction, and repeat it later.
+            self.engine.emu_start(self.pc | 1, _NEVER_REACHED)
         except unicorn.UcError as error:
             if self._fault is None:
                 undefined = error.errno == unicorn.UC_ERR_INSN_INVALID
@@ -111,10 +110,16 @@ class Core:
         self._raise_fault()
         if self._event is not None:
             return self._event
-        if state.stopped:
-            return Event.STOPPED
-        is_waiting = bytes(self.engine.mem_read(self.pc - 2, 2)) in _WAIT_INSTRUCTIONS
-        return Event.WAITING if is_waiting else Event.TIMEOUT
+        if state.timed_out:
+            return Event.TIMEOUT
+        return Event.STOPPED if state.stopped else Event.WAITING
+
+    def on_block(self, address: int, action: Callable[[], None]) -> None:
+        """Calls ``action()`` whenever the block that starts at ``address`` begins."""
+        hook = unicorn.UC_HOOK_BLOCK
+        self.engine.hook_add(hook, lambda *_: action(), None, address, address)
+        # What was translated before would run without the new hook.
+        self.engine.ctl_flush_tb()
 
     def vector(self, number: int, table: int) -> int:
         """Handler of exception ``number`` in the vector table at ``table``."""
@@ -161,8 +166,20 @@ class Core:
         self.engine.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._invalid_access)
         handler = self.vector(_HARD_FAULT, self._image.vectors)
         if handler not in (0, self._image.reset_vector()[1]):
-            on_reached: Callable[..., None] = self._hard_fault_reached
-            self.engine.hook_add(unicorn.UC_HOOK_CODE, on_reached, None, handler, handler)
+            self._forbid(handler, "HardFault handler reached")
+        used = self._image.runs_from
+        if used and not any(start == 0 for start, _ in used):
+            # The ITCM lies there: the chip would run through its contents first.
+            self._forbid(0, "call of a null pointer")
+
+    def _forbid(self, address: int, kind: str) -> None:
+        """Executing the instruction at ``address`` is a fault."""
+
+        def reached(engine: unicorn.Uc, at: int, size: int, _: Any) -> None:
+            self._fault = (kind, None)
+            engine.emu_stop()
+
+        self.engine.hook_add(unicorn.UC_HOOK_CODE, reached, None, address, address)
 
     def _bus_read(self, _: unicorn.Uc, offset: int, size: int, base: int) -> int:
         return self._bus.read(base + offset, size)
@@ -193,10 +210,6 @@ class Core:
         self._fault = (_INVALID_ACCESS.get(access, f"access {access}"), address & 0xFFFFFFFF)
         return False
 
-    def _hard_fault_reached(self, engine: unicorn.Uc, address: int, size: int, _: Any) -> None:
-        self._fault = ("HardFault handler reached", None)
-        engine.emu_stop()
-
     def _raise_fault(self) -> None:
         state = self.counter.state
         if state.faulty_guard:
@@ -205,4 +218,7 @@ class Core:
             self._fault = ("unaligned access" if address & 3 else "stack overflow", address)
         if self._fault is None:
             return
+        # The Cortex-M has no Arm state: entering it is the fault, not what ran in it.
+        if not self.engine.reg_read(arm.UC_ARM_REG_CPSR) & _THUMB_STATE:
+            self._fault = ("jump to an even address", self.pc)
         raise self.fail(*self._fault)

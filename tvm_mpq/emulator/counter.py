@@ -22,14 +22,14 @@ from tvm_mpq.emulator.native import BoardStruct, GuardStruct, PriceCallback, loa
 # Fixed point, so that a total does not depend on the order of its sums.
 TIME_UNIT = 1000
 NO_LIMIT = 1 << 62
-NO_EDGE = 0xFFFFFFFF
+NO_LINE = 0xFFFFFFFF
 REGION_SHIFT = 14
 REGION_TCM, REGION_SRAM, REGION_FLASH = 1, 2, 3
 MISPREDICT_CYCLES = 8
 UNALIGNED_CYCLES = 3
 
-# price(edge index, index of the edge before it or NO_EDGE) -> static cost in 1/1000 cycle
-Price = Callable[[int, int], int]
+# price(edge index) -> static cost of one execution in 1/1000 cycle
+Price = Callable[[int], int]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,9 @@ class Counter(Protocol):
     def attach(self, *, cycles: bool) -> None:
         """Installs the hooks; with ``cycles`` also the one on memory accesses."""
 
+    def start(self, seconds: float) -> None:
+        """Clears the stop flags; the next stretch stops after ``seconds`` on the host's clock."""
+
     def add_guards(self, guards: Iterable[Guard]) -> None:
         """Watches the instructions whose faults unicorn does not raise."""
 
@@ -93,7 +96,7 @@ def configure(state: Any, chip: Chip, stalls: LineStalls) -> None:
     state.flash_data_cost = round(stalls.flash_data * TIME_UNIT)
     state.flash_code_cost = round(stalls.flash_code * TIME_UNIT)
     state.sram_cost = round(stalls.sram * TIME_UNIT)
-    state.last_line = NO_EDGE
+    state.last_line = NO_LINE
     state.code.sets, state.code.ways = chip.code_cache.sets, chip.code_cache.ways
     state.data.sets, state.data.ways = chip.data_cache.sets, chip.data_cache.ways
     for region in chip.regions:
@@ -123,10 +126,13 @@ class NativeCounter:
             ("stop", uclib.uc_emu_stop),
             ("read_memory", uclib.uc_mem_read),
             ("read_register", uclib.uc_reg_read),
+            ("write_register", uclib.uc_reg_write),
         ):
             setattr(self.state, field, ctypes.cast(function, ctypes.c_void_p).value)
+        self.state.control_register = arm_const.UC_ARM_REG_CONTROL
+        self.state.status_register = arm_const.UC_ARM_REG_CPSR
         configure(self.state, chip, stalls)
-        self.set_price(lambda edge, before: 0)
+        self.set_price(lambda edge: 0)
         self._guards: ctypes.Array[GuardStruct] | None = None
         self._memory_hook: int | None = None
         self._hook(unicorn.UC_HOOK_BLOCK, shim.on_block, self._pointer)
@@ -147,6 +153,11 @@ class NativeCounter:
         else:
             return
         self._engine.ctl_flush_tb()
+
+    def start(self, seconds: float) -> None:
+        """See Counter."""
+        self.state.stop_requested = self.state.stopped = self.state.timed_out = 0
+        self.state.host_deadline = self._shim.host_time() + int(seconds * 1e9)
 
     def add_guards(self, guards: Iterable[Guard]) -> None:
         """See Counter."""

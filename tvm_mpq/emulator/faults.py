@@ -35,5 +35,7 @@ _FIXES = {
     "unmapped fetch": "a function pointer or return address is wrong",
     "stack overflow": "enlarge the stack or reduce the locals of the callers",
     "unaligned access": "LDRD, STRD, LDM, STM, PUSH and POP need addresses divisible by 4",
+    "call of a null pointer": "a function pointer was never set",
+    "jump to an even address": "function pointers need bit 0 set (Thumb)",
     "undefined instruction": "the program ran into data or __builtin_trap, or needs another core",
 }

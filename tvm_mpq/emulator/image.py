@@ -31,6 +31,7 @@ class Image:
     segments: (physical address, bytes) in file order.
     vectors: address of the vector table.
     code: (start, end) address ranges that hold instructions, not literals; empty when unknown.
+    runs_from: (start, end) address ranges used while running; empty when unknown.
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class Image:
         vectors: int,
         symbols: dict[str, Symbol] | None = None,
         code: list[tuple[int, int]] | None = None,
+        runs_from: list[tuple[int, int]] | None = None,
     ) -> None:
         self.path = path
         self.segments = segments
         self.vectors = vectors
         self.symbols = symbols or {}
         self.code = code or []
+        self.runs_from = runs_from or []
         self._functions = sorted(
             (s for s in self.symbols.values() if s.is_function), key=lambda s: (s.address, s.size)
         )
@@ -123,12 +126,16 @@ def _elf_image(path: Path, base: int) -> Image:
                 for segment in elf.iter_segments("PT_LOAD")
                 if segment["p_filesz"]
             ]
+            runs_from = [
+                (segment["p_vaddr"], segment["p_vaddr"] + segment["p_memsz"])
+                for segment in elf.iter_segments("PT_LOAD")
+            ]
             section = elf.get_section_by_name(".isr_vector")
             vectors = base if section is None else section["sh_addr"]
             symbols, code = _symbols(elf)
     except ELFError as error:
         raise InvalidValueError(f"firmware {str(path)!r}: not a readable ELF: {error}") from error
-    return Image(path, segments, vectors, symbols, code)
+    return Image(path, segments, vectors, symbols, code, runs_from)
 
 
 def _symbols(elf: ELFFile) -> tuple[dict[str, Symbol], list[tuple[int, int]]]:

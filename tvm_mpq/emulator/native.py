@@ -12,7 +12,7 @@ from ctypes import POINTER, Structure, c_int32, c_int64, c_uint32, c_uint64, c_v
 from functools import cache
 from pathlib import Path
 
-PriceCallback = ctypes.CFUNCTYPE(c_int64, c_uint32, c_uint32)
+PriceCallback = ctypes.CFUNCTYPE(c_int64, c_uint32)
 
 
 class EdgeStruct(Structure):
@@ -23,6 +23,8 @@ class EdgeStruct(Structure):
         ("to", c_uint32),
         ("size", c_uint32),
         ("instructions", c_uint32),
+        ("conditional", c_uint32),
+        ("spare", c_uint32),
         ("count", c_uint64),
         ("next_review", c_uint64),
         ("cost", c_int64),
@@ -59,11 +61,15 @@ class BoardStruct(Structure):
         ("stop", c_void_p),
         ("read_memory", c_void_p),
         ("read_register", c_void_p),
+        ("write_register", c_void_p),
         ("price", PriceCallback),
         ("counting", c_uint64),
         ("cycles", c_uint64),
         ("stop_requested", c_uint64),
         ("stopped", c_uint64),
+        ("timed_out", c_uint64),
+        ("blocks", c_uint64),
+        ("host_deadline", c_int64),
         ("instructions", c_uint64),
         ("instruction_limit", c_uint64),
         ("time", c_int64),
@@ -76,6 +82,8 @@ class BoardStruct(Structure):
         ("stack_limit", c_uint64),
         ("faulty_guard", c_uint64),
         ("fault_address", c_uint64),
+        ("control_register", c_uint64),
+        ("status_register", c_uint64),
         ("previous", c_uint32),
         ("previous_edge", c_uint32),
         ("current_edge", c_uint32),
@@ -119,6 +127,7 @@ def load_shim() -> ctypes.CDLL | None:
         return None
     shim = ctypes.CDLL(str(library))
     shim.board_new.restype = POINTER(BoardStruct)
+    shim.host_time.restype = c_int64
     shim.board_free.argtypes = [POINTER(BoardStruct)]
     return shim
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tvm_mpq.emulator.counter import NO_EDGE, NO_LIMIT, Counter
+from tvm_mpq.emulator.counter import NO_LIMIT, Counter
 from tvm_mpq.emulator.decode import decode_block
 from tvm_mpq.emulator.isa import Instruction
 from tvm_mpq.emulator.pipeline import (
@@ -48,29 +48,27 @@ class EdgePricer:
             self._decoded[block] = decode_block(self._read_code(address, size), address)
         return self._decoded[block]
 
-    def _guarded_price(self, index: int, before: int) -> int:
+    def _guarded_price(self, index: int) -> int:
         # An exception cannot cross the C hook that asks; the board raises it after the run.
         try:
-            return self._price(index, before)
+            return self._price(index)
         except Exception as error:
             self.failure = error
             self._counter.state.stop_requested = 1
             return 0
 
-    def _price(self, index: int, before: int) -> int:
+    def _price(self, index: int) -> int:
         edge = self._counter.edge(index)
-        is_first = index not in self._seen
-        if is_first:
+        if index not in self._seen:
             self._seen.add(index)
             self._incoming.setdefault(edge.to, []).append(index)
         edge.next_review = next((n for n in _REVIEWS if n > edge.count), NO_LIMIT)
-        steps = self._steps(edge, before if is_first else NO_EDGE)
-        return self._run(steps, _narrow_cost(edge))
+        return self._run(self._steps(edge), _narrow_cost(edge))
 
     def trace(self, index: int) -> list[tuple[Issue, int]]:
         """The instructions of an edge's block with the milli-cycles each one adds."""
         edge = self._counter.edge(index)
-        *before, (block, _) = self._steps(edge, NO_EDGE)
+        *before, (block, _) = self._steps(edge)
         pipeline, costs = Pipeline(_narrow_cost(edge)), []
         for earlier, taken in before:
             pipeline.run(self.block(earlier), taken=taken)
@@ -81,23 +79,23 @@ class EdgePricer:
             costs.append(pipeline.total - total)
         return list(zip(pipeline.trace, costs, strict=True))
 
-    def _steps(self, edge: Any, before: int) -> tuple[Step, ...]:
+    def _steps(self, edge: Any) -> tuple[Step, ...]:
         """What to replay for an edge; its own block comes last."""
         block: Block = (edge.to, edge.size)
         if edge.from_ != edge.to:
-            return (*self._context(edge.from_, edge.to, before), (block, True))
+            return (*self._context(edge.from_, edge.to), (block, True))
         rounds = _LOOP_INSTRUCTIONS // max(1, edge.instructions)
         return ((block, True),) * min(_LOOP_MAX, max(_LOOP_MIN, rounds))
 
-    def _context(self, last: int, to: int, before: int) -> list[Step]:
-        """The blocks that led to ``to``, oldest first; ``before`` is the edge just taken."""
+    def _context(self, last: int, to: int) -> list[Step]:
+        """The blocks that usually led from ``last`` to ``to``, oldest first."""
         steps: list[Step] = []
         instructions = 0
         while last and len(steps) < _CONTEXT_BLOCKS and instructions < _CONTEXT_INSTRUCTIONS:
-            incoming = self._usual(last) if before == NO_EDGE else before
+            incoming = self._usual(last)
             if incoming is None:
                 break
-            edge, before = self._counter.edge(incoming), NO_EDGE
+            edge = self._counter.edge(incoming)
             steps.append(((edge.to, edge.size), to != edge.to + edge.size))
             instructions += edge.instructions
             last, to = edge.from_, edge.to

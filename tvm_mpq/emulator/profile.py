@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from tvm_mpq.emulator.counter import TIME_UNIT, EdgeCounts
-from tvm_mpq.emulator.image import Image
+from tvm_mpq.emulator.image import Symbol
 
-# To be printed beside every modelled figure.
-MODEL_ERROR = "modelled, +-3 % on int8 networks, +-5 % on a layer"
 CAUSES = ("pipeline", "mispredict", "flash", "axi", "unaligned")
 # A perfect dual-issue pipeline takes half a cycle per instruction.
 _IDEAL_COST = TIME_UNIT // 2
@@ -78,12 +76,14 @@ def difference(after: Iterable[EdgeCounts], before: Iterable[EdgeCounts]) -> lis
     return result
 
 
-def build_profile(edges: Iterable[EdgeCounts], costs: Any, image: Image) -> Profile:
+def build_profile(
+    edges: Iterable[EdgeCounts], costs: Any, function_at: Callable[[int], Symbol | None]
+) -> Profile:
     """Sums edges by function; ``costs`` has the fields of the counter's state."""
     sums: dict[tuple[int, str], dict[str, int]] = {}
     total = _empty()
     for edge in edges:
-        function = image.function_at(edge.to)
+        function = function_at(edge.to)
         key = (0, "?") if function is None else (function.address, function.name)
         added = _edge_costs(edge, costs)
         for sum_ in (total, sums.setdefault(key, _empty())):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import unicorn
+from unicorn import arm_const
 
 from tvm_mpq.emulator.chips import Chip, LineStalls
 from tvm_mpq.emulator.counter import (
-    NO_EDGE,
+    NO_LINE,
     REGION_FLASH,
     REGION_SHIFT,
     REGION_TCM,
@@ -22,7 +24,11 @@ from tvm_mpq.emulator.counter import (
 )
 from tvm_mpq.emulator.guards import Guard
 
+_IT_BITS = 0x0600FC00  # PSR.IT
 _LINE = 32
+_PROCESS_STACK = 2  # CONTROL.SPSEL
+# Blocks between two looks at the host's clock.
+_CLOCK_INTERVAL = 0x3FF
 
 
 @dataclass
@@ -75,13 +81,14 @@ class _State:
     """The fields of ``board_t`` that the board reads and writes."""
 
     def __init__(self) -> None:
-        self.counting = self.cycles = self.stop_requested = self.stopped = 0
+        self.counting = self.cycles = self.stop_requested = self.stopped = self.timed_out = 0
+        self.blocks, self.host_deadline = 0, 0.0
         self.instructions = self.instruction_limit = self.time = self.deadline = 0
         self.mispredict_cost = self.unaligned_cost = 0
         self.flash_data_cost = self.flash_code_cost = self.sram_cost = 0
         self.stack_limit = self.faulty_guard = self.fault_address = 0
         self.previous = self.current_edge = self.edge_count = 0
-        self.last_line = NO_EDGE
+        self.last_line = NO_LINE
         self.regions: dict[int, int] = {}
         self.code, self.data = _Cache(), _Cache()
 
@@ -93,7 +100,7 @@ class PythonCounter:
         self._engine = engine
         self.state = _State()
         configure(self.state, chip, stalls)
-        self._price: Price = lambda edge, before: 0
+        self._price: Price = lambda edge: 0
         self._edges: list[_Edge] = []
         self._index: dict[tuple[int, int, int], int] = {}
         self._predictor = bytearray(b"\x01") * 65536
@@ -112,6 +119,11 @@ class PythonCounter:
         else:
             return
         self._engine.ctl_flush_tb()
+
+    def start(self, seconds: float) -> None:
+        """See Counter."""
+        self.state.stop_requested = self.state.stopped = self.state.timed_out = 0
+        self.state.host_deadline = time.monotonic() + seconds
 
     def add_guards(self, guards: Iterable[Guard]) -> None:
         """See Counter."""
@@ -134,8 +146,11 @@ class PythonCounter:
 
     def _on_block(self, engine: unicorn.Uc, address: int, size: int, _: Any) -> None:
         state = self.state
+        state.blocks += 1
+        if not state.blocks & _CLOCK_INTERVAL and time.monotonic() >= state.host_deadline:
+            state.timed_out = 1
         limit_reached = state.instructions >= state.instruction_limit
-        if state.stop_requested or limit_reached or state.time >= state.deadline:
+        if state.stop_requested or state.timed_out or limit_reached or state.time >= state.deadline:
             state.stopped = 1
             engine.emu_stop()
             return
@@ -144,7 +159,6 @@ class PythonCounter:
         previous = state.previous
         index = self._find_edge(previous, address, size)
         edge = self._edges[index]
-        before = state.current_edge if previous else NO_EDGE
         last = self._edges[state.current_edge]
         state.current_edge, state.previous = index, address
         edge.count += 1
@@ -153,7 +167,7 @@ class PythonCounter:
             state.time += TIME_UNIT * edge.instructions
             return
         if edge.count >= edge.next_review:
-            edge.cost = self._price(index, before)
+            edge.cost = self._price(index)
         state.time += edge.cost
         edge.spent += edge.cost
         if previous:
@@ -204,8 +218,9 @@ class PythonCounter:
                 state.time += state.sram_cost
 
     def _on_memory(
-        self, _: unicorn.Uc, access: int, address: int, size: int, value: int, __: Any
+        self, engine: unicorn.Uc, access: int, address: int, size: int, value: int, __: Any
     ) -> None:
+        clear_it_state(engine)
         state = self.state
         region = state.regions.get(address >> REGION_SHIFT, 0)
         if region == 0:
@@ -239,11 +254,22 @@ class PythonCounter:
             state.time += state.sram_cost
 
     def _on_guard(self, engine: unicorn.Uc, address: int, _: int, guard: Guard) -> None:
+        clear_it_state(engine)
         value = engine.reg_read(register_id(guard.register)) + guard.offset
         if guard.subtracted >= 0:
             value -= engine.reg_read(register_id(guard.subtracted))
         value &= 0xFFFFFFFF
         if value >= self.state.stack_limit if guard.is_stack else not value & 3:
             return
+        # The limit is that of the main stack; a task on its process stack has another one.
+        if guard.is_stack and engine.reg_read(arm_const.UC_ARM_REG_CONTROL) & _PROCESS_STACK:
+            return
         self.state.faulty_guard, self.state.fault_address = guard.address, value
         engine.emu_stop()
+
+
+def clear_it_state(engine: unicorn.Uc) -> None:
+    """Undo what unicorn 2.1.4 leaves behind at a hook inside an IT block (see shim.c)."""
+    status = engine.reg_read(arm_const.UC_ARM_REG_CPSR)
+    if status & _IT_BITS:
+        engine.reg_write(arm_const.UC_ARM_REG_CPSR, status & ~_IT_BITS)

@@ -4,15 +4,21 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define LINE 32u
 #define REGION_SHIFT 14
+#define CLOCK_INTERVAL 0xffffu /* blocks between two looks at the host's clock */
+#define PROCESS_STACK 2u /* CONTROL.SPSEL */
+#define IT_BITS 0x0600fc00u /* PSR.IT */
+#define PAGE 1024u /* unicorn splits blocks at its pages, inside an IT block too */
 #define MEMORY_READ 16 /* UC_MEM_READ */
 
 enum { REGION_NONE, REGION_TCM, REGION_SRAM, REGION_FLASH };
 
 typedef struct {
   uint32_t from, to, size, instructions;
+  uint32_t conditional, spare; /* may hold a memory access inside an IT block */
   uint64_t count, next_review;
   int64_t cost, spent; /* static cost of one execution and of all, in 1/1000 cycle */
   uint64_t mispredicts, flash_data, flash_code, sram_data, sram_code, unaligned;
@@ -38,12 +44,15 @@ struct board {
   int (*stop)(void *);
   int (*read_memory)(void *, uint64_t, void *, uint64_t);
   int (*read_register)(void *, int, void *);
-  int64_t (*price)(uint32_t edge, uint32_t before); /* static cost of an edge after `before` */
-  uint64_t counting, cycles, stop_requested, stopped;
+  int (*write_register)(void *, int, const void *);
+  int64_t (*price)(uint32_t edge); /* static cost of one execution of an edge */
+  uint64_t counting, cycles, stop_requested, stopped, timed_out;
+  uint64_t blocks;
+  int64_t host_deadline; /* ns, see host_time */
   uint64_t instructions, instruction_limit;
   int64_t time, deadline; /* 1/1000 cycle; one cycle per instruction when not modelled */
   int64_t mispredict_cost, unaligned_cost, flash_data_cost, flash_code_cost, sram_cost;
-  uint64_t stack_limit, faulty_guard, fault_address;
+  uint64_t stack_limit, faulty_guard, fault_address, control_register, status_register;
   uint32_t previous, previous_edge, current_edge, last_line;
   edge_t *edges;
   uint64_t edge_count, edge_capacity;
@@ -53,6 +62,12 @@ struct board {
   uint8_t *predictor; /* 2-bit counters by branch address */
   cache_t code, data;
 };
+
+int64_t host_time(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1000000000ll + now.tv_nsec;
+}
 
 static uint32_t hash(uint32_t from, uint32_t to) {
   uint32_t h = (from * 2654435761u) ^ (to * 2246822519u);
@@ -90,12 +105,18 @@ void board_free(board_t *b) {
   free(b);
 }
 
-static uint32_t count_instructions(board_t *b, uint32_t address, uint32_t size) {
+static void scan_block(board_t *b, edge_t *e) {
   uint8_t code[8192];
-  uint32_t total = 0;
-  if (size > sizeof code || b->read_memory(b->engine, address, code, size)) return 1;
-  for (uint32_t i = 0; i < size; total++) i += code[i + 1] >> 3 >= 0x1d ? 4 : 2;
-  return total;
+  /* An instruction across two pages moves the split by a halfword, to either side. */
+  e->conditional = (e->to + 2) % PAGE <= 4;
+  if (e->size > sizeof code || b->read_memory(b->engine, e->to, code, e->size)) {
+    e->instructions = e->conditional = 1;
+    return;
+  }
+  for (uint32_t i = 0; i < e->size; e->instructions++) {
+    e->conditional |= code[i + 1] == 0xbf && (code[i] & 15); /* IT */
+    i += code[i + 1] >> 3 >= 0x1d ? 4 : 2;
+  }
 }
 
 static uint32_t new_edge(board_t *b, uint32_t from, uint32_t to, uint32_t size) {
@@ -109,7 +130,7 @@ static uint32_t new_edge(board_t *b, uint32_t from, uint32_t to, uint32_t size) 
   e->from = from;
   e->to = to;
   e->size = size;
-  e->instructions = count_instructions(b, to, size);
+  scan_block(b, e);
   uint32_t h = hash(from, to) & b->slot_mask;
   while (b->slots[h] != UINT32_MAX) h = (h + 1) & b->slot_mask;
   b->slots[h] = index;
@@ -164,7 +185,8 @@ static void fetch(board_t *b, edge_t *e) {
 
 void on_block(void *engine, uint64_t address, uint32_t size, board_t *b) {
   (void)engine;
-  if (b->stop_requested || b->instructions >= b->instruction_limit || b->time >= b->deadline) {
+  if (!(++b->blocks & CLOCK_INTERVAL) && host_time() >= b->host_deadline) b->timed_out = 1;
+  if (b->stop_requested || b->timed_out || b->instructions >= b->instruction_limit || b->time >= b->deadline) {
     b->stopped = 1;
     b->stop(b->engine);
     return;
@@ -177,7 +199,6 @@ void on_block(void *engine, uint64_t address, uint32_t size, board_t *b) {
   if (!(b->edge_count && last->from == b->previous && last->to == to && last->size == size))
     index = find_edge(b, b->previous, to, size);
   edge_t *e = b->edges + index;
-  uint32_t before = b->previous ? b->current_edge : UINT32_MAX;
   b->current_edge = index;
   e->count++;
   b->instructions += e->instructions;
@@ -186,12 +207,23 @@ void on_block(void *engine, uint64_t address, uint32_t size, board_t *b) {
     b->time += 1000 * (int64_t)e->instructions;
     return;
   }
-  if (e->count >= e->next_review) e->cost = b->price(index, before);
+  if (e->count >= e->next_review) e->cost = b->price(index);
   b->time += e->cost;
   e->spent += e->cost;
   if (b->previous) predict(b, e, end);
   b->previous = to;
   fetch(b, e);
+}
+
+/* unicorn 2.1.4 stores the IT state for a memory hook and never clears it again, so that the block
+ * after one with a conditional load or store would be executed under a stale condition. The running
+ * block was translated with its conditions and needs no IT state. */
+static void clear_it_state(board_t *b) {
+  uint32_t status = 0;
+  b->read_register(b->engine, (int)b->status_register, &status);
+  if (!(status & IT_BITS)) return;
+  status &= ~IT_BITS;
+  b->write_register(b->engine, (int)b->status_register, &status);
 }
 
 static void miss(board_t *b, edge_t *e, int region) {
@@ -204,6 +236,7 @@ void on_memory(void *engine, int type, uint64_t address, int size, int64_t value
   uint32_t a = (uint32_t)address, last = a + (uint32_t)size - 1;
   int region = b->regions[a >> REGION_SHIFT];
   edge_t *e = b->edges + b->current_edge;
+  if (e->conditional) clear_it_state(b);
   if (region == REGION_NONE) return;
   if (type != MEMORY_READ) {
     if (size < 4) *(region == REGION_TCM ? &e->narrow_tcm : &e->narrow_cached) += 1;
@@ -218,12 +251,16 @@ void on_memory(void *engine, int type, uint64_t address, int size, int64_t value
 
 void on_guard(void *engine, uint64_t address, uint32_t size, guard_t *g) {
   (void)engine, (void)address, (void)size;
-  uint32_t value = 0, subtracted = 0;
+  uint32_t value = 0, subtracted = 0, control = 0;
   board_t *b = g->board;
+  clear_it_state(b);
   b->read_register(b->engine, g->register_id, &value);
   if (g->subtracted_id) b->read_register(b->engine, g->subtracted_id, &subtracted);
   value += (uint32_t)g->offset - subtracted;
   if (g->is_stack ? value >= b->stack_limit : !(value & 3)) return;
+  /* The limit is that of the main stack; a task on its process stack has another one. */
+  if (g->is_stack) b->read_register(b->engine, (int)b->control_register, &control);
+  if (control & PROCESS_STACK) return;
   b->faulty_guard = g->address;
   b->fault_address = value;
   b->stop(b->engine);

@@ -37,10 +37,11 @@ def from_torch(
             module = _export(module, example_input)
         try:
             return from_exported_program(module)
-        except AssertionError as error:
+        except Exception as error:  # the importer raises whatever its converters meet
+            reason = str(error).strip().splitlines() or [type(error).__name__]
             raise UnsupportedOperatorError(
-                f"torch model: {error}. Rewrite the model with convolutions, linear layers, batch"
-                " norm, relu, add, cat, max_pool2d and mean"
+                f"torch model: TVM cannot import it: {reason[0]}. Rewrite the model with"
+                " convolutions, linear layers, batch norm, relu, add, cat, max_pool2d and mean"
             ) from error
 
 

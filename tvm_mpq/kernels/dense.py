@@ -36,11 +36,11 @@ def dense_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
     logits = y.layout == "logits"
     y_per_word = 1 if logits else y.codes_per_word
 
-    def index(slot, channel):  # type: ignore[no-untyped-def]
+    def index(slot, channel):
         """Where the output of ``channel`` is stored: its own int32, or a word it shares."""
         return (slot, channel) if logits else (slot, 0, channel // y_per_word)
 
-    def stored(value, before, channel):  # type: ignore[no-untyped-def]
+    def stored(value, before, channel):
         """The logit, or the word with the code appended to what ``before`` holds."""
         if logits:
             return T.Cast("int32", value)

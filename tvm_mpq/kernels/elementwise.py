@@ -20,12 +20,12 @@ def add_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
     lines, codes = y.lines
     per_word = y.codes_per_word
 
-    def centred(buffer, tensor, slot, line, column):  # type: ignore[no-untyped-def]
+    def centred(buffer, tensor, slot, line, column):
         word = buffer[slot, line, column // tensor.codes_per_word]
         code = field(word, column % tensor.codes_per_word, tensor.bits)
         return T.Cast("int64", T.Cast("int32", code) - tensor.zero_point)
 
-    def total(buffer_a, buffer_b, icn, slot_a, slot_b, line, column):  # type: ignore[no-untyped-def]
+    def total(buffer_a, buffer_b, icn, slot_a, slot_b, line, column):
         shift = T.Cast("int64", icn[2])
         half = T.shift_left(T.Cast("int64", icn[3]), T.max(shift - T.int64(1), T.int64(0)))
         first = T.Cast("int64", icn[0]) * centred(buffer_a, a, slot_a, line, column)
@@ -90,10 +90,12 @@ def concat_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
     """
     a, b = spec.inputs
     y = spec.output
+    a_shape, b_shape = a.buffer[0], b.buffer[0]
     lines, codes = y.lines
     per_word = y.codes_per_word
+    vector = y.layout == "vec"
 
-    def requantized(buffer, tensor, icn, first, slot, line, column):  # type: ignore[no-untyped-def]
+    def requantized(buffer, tensor, icn, first, slot, line, column):
         word = buffer[slot, line, column // tensor.codes_per_word]
         code = T.Cast("int32", field(word, column % tensor.codes_per_word, tensor.bits))
         shift = T.Cast("int64", icn[first + 1])
@@ -101,10 +103,15 @@ def concat_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
         product = T.Cast("int64", icn[first]) * T.Cast("int64", code - tensor.zero_point)
         return T.shift_right(product + half, shift)
 
-    def source(buffers: tuple[Any, Any], icn, slots, line, column):  # type: ignore[no-untyped-def]
-        left = requantized(buffers[0], a, icn, 0, slots[0], T.min(line, a.channels - 1), column)
-        right = requantized(buffers[1], b, icn, 3, slots[1], T.max(line - a.channels, 0), column)
-        return T.if_then_else(line < a.channels, left, right)
+    def source(buffers: tuple[Any, Any], icn, slots, line, column):
+        channel = column if vector else line
+        first, second = T.min(channel, a.channels - 1), T.max(channel - a.channels, 0)
+        place_a, place_b = (
+            ((0, first), (0, second)) if vector else ((first, column), (second, column))
+        )
+        left = requantized(buffers[0], a, icn, 0, slots[0], *place_a)
+        right = requantized(buffers[1], b, icn, 3, slots[1], *place_b)
+        return T.if_then_else(channel < a.channels, left, right)
 
     @T.prim_func(s_tir=True)
     def kernel(
@@ -119,8 +126,8 @@ def concat_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
         y_ptr: T.handle,
     ):
         T.func_attr({"tirx.noalias": True})
-        A = T.match_buffer(a_ptr, (a_ring, a.channels, a.line_words), "uint32")
-        B = T.match_buffer(b_ptr, (b_ring, b.channels, b.line_words), "uint32")
+        A = T.match_buffer(a_ptr, (a_ring, *a_shape[1:]), "uint32")
+        B = T.match_buffer(b_ptr, (b_ring, *b_shape[1:]), "uint32")
         ICN = T.match_buffer(icn_ptr, (spec.icn_words,), "int32")
         Y = T.match_buffer(y_ptr, (y_ring, lines, y.line_words), "uint32")
         word = T.sblock_alloc_buffer((1,), "uint32")
@@ -129,7 +136,7 @@ def concat_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
                 v_row = T.axis.spatial(rows, row)
                 v_line = T.axis.spatial(lines, line)
                 v_g = T.axis.spatial(y.line_words, group)
-                T.reads(A[0:a_ring, 0 : a.channels], B[0:b_ring, 0 : b.channels], ICN[0:6])
+                T.reads(A[0:a_ring, 0 : a_shape[1]], B[0:b_ring, 0 : b_shape[1]], ICN[0:6])
                 T.writes(Y[0:y_ring, 0:lines, 0 : y.line_words])
                 word[0] = T.uint32(0)
                 for j in T.serial(T.min(per_word, codes - v_g * per_word)):

@@ -68,8 +68,8 @@ def gemm_position(k: int, bits: int) -> int:
 
 def pack_gemm_weights(codes: Codes, bits: int, channel_tile: int) -> Words:
     """Weights O I kh kw (or O I) -> words [ceil(O / tile) * tile, ceil(K * bits / 32)]."""
-    matrix = codes.reshape(codes.shape[0], codes.shape[1], -1).transpose(0, 2, 1)
-    matrix = matrix.reshape(codes.shape[0], -1)
+    by_tap = codes.reshape(codes.shape[0], codes.shape[1], -1).transpose(0, 2, 1)
+    matrix = by_tap.reshape(codes.shape[0], -1)
     per_word = WORD_BITS // bits
     rows = -(-matrix.shape[0] // channel_tile) * channel_tile
     padded = np.zeros((rows, words_per_line(matrix.shape[1], bits) * per_word), np.uint8)

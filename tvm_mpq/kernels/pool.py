@@ -72,7 +72,7 @@ def max_pool2d_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
     per_word, (lines, codes) = y.codes_per_word, y.lines
     vector = y.layout == "vec"
 
-    def window_code(buffer, ring, row, channel, column):  # type: ignore[no-untyped-def]
+    def window_code(buffer, ring, row, channel, column):
         inside = T.And(T.And(row >= 0, row < x.height), T.And(column >= 0, column < x.width))
         code = load_code(buffer, x, T.truncmod(row, ring), channel, column)
         return T.if_then_else(inside, code, T.int32(0))

@@ -108,16 +108,22 @@ class KernelSpec:
     @property
     def name(self) -> str:
         """The specification without the shapes, for example ``pw_x8w4y8_p4c2_smlad``."""
-        if self.op in ("dense", "pointwise_conv2d", "add", "concat", "global_avg_pool"):
-            window = ""
-        else:
-            window = f"{self.kernel[0]}x{self.kernel[1]}s{self.strides[0]}"
-            if self.strides[0] != self.strides[1]:
-                window += f"x{self.strides[1]}"
         bits = "".join(f"x{tensor.bits}" for tensor in self.inputs)
         bits += f"w{self.w_bits}" if self.w_bits else ""
-        parts = [_SHORT[self.op] + window, f"{bits}y{self.output.bits}", self._variant]
+        parts = [_SHORT[self.op] + self._window, f"{bits}y{self.output.bits}", self._variant]
         return "_".join(part for part in parts if part)
+
+    @property
+    def _window(self) -> str:
+        """What the shapes of input and output leave open; empty in the usual cases."""
+        size = f"{self.kernel[0]}x{self.kernel[1]}"
+        steps = dict.fromkeys(self.strides)
+        stride = "s" + "x".join(map(str, self.strides if len(steps) > 1 else steps))
+        if self.op == "dense":
+            return "" if self.kernel == (self.x.height, self.x.width) else size
+        if self.op == "pointwise_conv2d":
+            return "" if self.strides == (1, 1) else stride
+        return "" if self.op in ("add", "concat", "global_avg_pool") else size + stride
 
     @property
     def _variant(self) -> str:

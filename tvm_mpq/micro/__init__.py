@@ -2,12 +2,14 @@
 
 ``generate_project(library, folder, target)`` -> ``Project``; ``.build()`` -> ``Firmware``;
 ``run_on_emulator(firmware, inputs)`` -> outputs and cycles. Files, in that order: library
-(Model Library Format), project (template + library), toolchain (external programs), firmware
-(bytes by section and tensor), frames and session (serial protocol), transports, run.
+(Model Library Format), project (template + library), firmware
+(bytes by section and tensor), frames and session (serial protocol), transports, run, board (the
+real Nucleo: flash, port).
 """
 
 from __future__ import annotations
 
+from tvm_mpq.micro.board import find_port, flash, run_on_board
 from tvm_mpq.micro.firmware import Firmware, SymbolSize
 from tvm_mpq.micro.project import Project, generate_project
 from tvm_mpq.micro.run import run_on_emulator, run_on_qemu, run_session
@@ -26,7 +28,10 @@ __all__ = [
     "Session",
     "SymbolSize",
     "Transport",
+    "find_port",
+    "flash",
     "generate_project",
+    "run_on_board",
     "run_on_emulator",
     "run_on_qemu",
     "run_session",

@@ -16,8 +16,8 @@ import numpy as np
 from tvm_mpq.errors import InvalidValueError, ToolError
 from tvm_mpq.micro.firmware import Firmware
 from tvm_mpq.micro.run import run_session
-from tvm_mpq.micro.toolchain import ToolResult, require_tool, run_tool
 from tvm_mpq.micro.transports import SerialTransport
+from tvm_mpq.toolchain import ToolResult, require_tool, run_tool
 
 # ST-LINK/V2-1 and V3 of Nucleo boards: the programs that carry a virtual COM port.
 ST_LINK_VENDOR = 0x0483
@@ -180,11 +180,11 @@ def _st_link_ports() -> list[SerialPort]:
 
 def _complaint(tool: str, result: ToolResult) -> str | None:
     """What went wrong, in our words; None when the tool succeeded."""
+    if result.status == 0:
+        return None
     text = f"{result.stdout}\n{result.stderr}"
     for words, meaning in _COMPLAINTS:
         if words in text.lower():
             return meaning
-    if result.status == 0:
-        return None
     tail = "\n".join(f"  {line}" for line in text.strip().splitlines()[-4:])
     return f"{tool} failed with status {result.status}:\n{tail}"

@@ -36,7 +36,8 @@ class Firmware:
     flash_bytes: sum of the PT_LOAD file sizes in flash: vectors, code, constants, .data's image.
     ram_bytes: arena section + .data + .bss, the figure that the ram budget limits.
     axi_sram_bytes, dtcm_bytes: what lies in these memories; the latter includes the stack.
-    arena_bytes, scratch_bytes: sizes of the symbols ``tvmgen_<module>_arena`` and ``_scratch``.
+    arena_bytes: size of the symbol ``tvmgen_<module>_arena``.
+    scratch_bytes: the section that holds kernel scratch.
     stack_bytes: reserved for the call stack (the fault handler's 512 bytes not included).
     symbols: by size, largest first.
     output: name, size and dtype of the output tensor.
@@ -60,40 +61,45 @@ def read_firmware(elf: Path, target: Target, module: str, output: TensorInfo) ->
     """Measure ``elf``, a program linked by the project's linker script."""
     with elf.open("rb") as file:
         image = ELFFile(file)
-        headers = list(image.iter_sections())
-        placed = [s for s in headers if s["sh_flags"] & SH_FLAGS.SHF_ALLOC and s["sh_size"]]
-        sections = {s.name: s["sh_size"] for s in placed}
-        by_memory = dict.fromkeys((region.name for region in target.regions), 0)
-        for section in placed:
-            by_memory[_memory_of(section["sh_addr"], target).name] += section["sh_size"]
-        flash = sum(
-            segment["p_filesz"]
-            for segment in image.iter_segments("PT_LOAD")
-            if _memory_of(segment["p_paddr"], target).name == "FLASH"
-        )
-        table = list(image.get_section_by_name(".symtab").iter_symbols())
-        values = {symbol.name: symbol["st_value"] for symbol in table}
-        symbols = [
-            SymbolSize(s.name, headers[s["st_shndx"]].name, s["st_size"])
-            for s in table
-            if s["st_size"] and isinstance(s["st_shndx"], int)
+        symbols = _symbols_by_size(image)
+        values = {
+            s.name: s["st_value"] for s in image.get_section_by_name(".symtab").iter_symbols()
+        }
+        placed = [
+            (s.name, s["sh_addr"], s["sh_size"])
+            for s in image.iter_sections()
+            if s["sh_flags"] & SH_FLAGS.SHF_ALLOC and s["sh_size"]
         ]
-    symbols.sort(key=lambda symbol: (-symbol.size, symbol.name))
+        loads = [(s["p_paddr"], s["p_filesz"]) for s in image.iter_segments("PT_LOAD")]
+    by_memory = dict.fromkeys((region.name for region in target.regions), 0)
+    for _, address, size in placed:
+        by_memory[_memory_of(address, target).name] += size
+    sections = {name: size for name, _, size in placed}
     sizes = {symbol.name: symbol.size for symbol in symbols}
     return Firmware(
-        elf,
-        target,
-        sections,
-        flash,
-        sum(sections.get(name, 0) for name in (".tvm_arena", ".data", ".bss")),
-        by_memory["AXI_SRAM"],
-        by_memory["DTCM"],
-        sizes.get(f"tvmgen_{module}_arena", 0),
-        sections.get(".tvm_scratch", 0),
-        values["__stack_top"] - values["__stack_limit"],
-        tuple(symbols),
-        output,
+        elf=elf,
+        target=target,
+        sections=sections,
+        flash_bytes=sum(size for at, size in loads if _memory_of(at, target).name == "FLASH"),
+        ram_bytes=sum(sections.get(name, 0) for name in (".tvm_arena", ".data", ".bss")),
+        axi_sram_bytes=by_memory["AXI_SRAM"],
+        dtcm_bytes=by_memory["DTCM"],
+        arena_bytes=sizes.get(f"tvmgen_{module}_arena", 0),
+        scratch_bytes=sections.get(".tvm_scratch", 0),
+        stack_bytes=values["__stack_top"] - values["__stack_limit"],
+        symbols=symbols,
+        output=output,
     )
+
+
+def _symbols_by_size(image: ELFFile) -> tuple[SymbolSize, ...]:
+    sections = list(image.iter_sections())
+    symbols = [
+        SymbolSize(s.name, sections[s["st_shndx"]].name, s["st_size"])
+        for s in image.get_section_by_name(".symtab").iter_symbols()
+        if s["st_size"] and isinstance(s["st_shndx"], int)
+    ]
+    return tuple(sorted(symbols, key=lambda symbol: (-symbol.size, symbol.name)))
 
 
 def check_fit(firmware: Firmware) -> None:

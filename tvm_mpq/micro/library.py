@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tvm_mpq.codegen.archive import FORMAT_VERSION, c_name
 from tvm_mpq.errors import InvalidValueError
-
-FORMAT_VERSION = 7
-# What microtvm_project/src/main.c is written against; the compiler compares it with the header's.
-ABI_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -64,34 +60,6 @@ class Library:
                 f"{path}: {type(error).__name__} {error}; expected version {FORMAT_VERSION} with"
                 " modules.<name>.memory.functions.main[0].inputs and .outputs"
             ) from None
-
-
-def unpack_library(archive: Path, folder: Path) -> None:
-    """Extract the Model Library Format tar ``archive`` into ``folder``."""
-    try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
-    except (tarfile.TarError, OSError) as error:
-        raise InvalidValueError(f"{archive}: not a readable tar archive ({error})") from None
-
-
-def pack_library(folder: Path, archive: Path) -> None:
-    """Write ``folder`` as an uncompressed tar with "./" names and neutral owners."""
-
-    def neutral(member: tarfile.TarInfo) -> tarfile.TarInfo:
-        member.uid = member.gid = member.mtime = 0
-        member.uname = member.gname = "root"
-        return member
-
-    with tarfile.open(archive, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                tar.add(path, f"./{path.relative_to(folder).as_posix()}", filter=neutral)
-
-
-def c_name(name: str) -> str:
-    """``name`` as microTVM makes it a C identifier: each other character becomes ``_``."""
-    return re.sub(r"[^A-Za-z0-9_]", "_", name)
 
 
 def _parse(folder: Path, metadata: dict[str, Any]) -> Library:

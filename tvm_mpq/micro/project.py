@@ -12,11 +12,12 @@ from pathlib import Path
 
 import jinja2
 
+from tvm_mpq.codegen.archive import ABI_VERSION, pack_library, unpack_library
 from tvm_mpq.errors import InvalidValueError, ToolError
 from tvm_mpq.micro.firmware import Firmware, check_fit, read_firmware
-from tvm_mpq.micro.library import ABI_VERSION, Library, pack_library, unpack_library
-from tvm_mpq.micro.toolchain import ToolResult, require_tool, run_tool
+from tvm_mpq.micro.library import Library
 from tvm_mpq.target import Target
+from tvm_mpq.toolchain import ToolResult, require_tool, run_tool
 
 _COPIED = ("*.ld", "*.py", "Makefile", "boards.json", "README.md")
 _RENDERED = ("config.mk.j2", "network.h.j2")

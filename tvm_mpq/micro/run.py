@@ -12,8 +12,8 @@ from tvm_mpq.micro.firmware import Firmware, symbol_at
 from tvm_mpq.micro.library import TensorInfo
 from tvm_mpq.micro.project import Project
 from tvm_mpq.micro.session import FirmwareFaultError, Session, Transport
-from tvm_mpq.micro.toolchain import require_tool
 from tvm_mpq.micro.transports import EmulatorTransport, PipeTransport
+from tvm_mpq.toolchain import require_tool
 
 
 def run_session(

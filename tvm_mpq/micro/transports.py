@@ -33,6 +33,7 @@ class EmulatorTransport:
     is_patient: a read lets the program run on until it waits for input, however long its timeout;
         otherwise the timeout counts, and the next read goes on.
     make_board: makes the board from the ELF's path; ``tvm_mpq.emulator.Board`` when not given.
+    on_break: called with the board and the result so far at each breakpoint of the board.
     """
 
     seconds_per_byte = 0.0
@@ -45,9 +46,11 @@ class EmulatorTransport:
         run_timeout: float = 600.0,
         is_patient: bool = True,
         make_board: Callable[[Path], Any] | None = None,
+        on_break: Callable[[Any, Any], None] | None = None,
         **run_options: bool,
     ) -> None:
         self.board = (make_board or _emulated_board)(elf)
+        self._on_break = on_break
         self._run_timeout = run_timeout
         self._is_patient = is_patient
         self._is_running = True  # it has not yet come to wait for input
@@ -89,6 +92,11 @@ class EmulatorTransport:
         )
         self._to_board.clear()
         self._from_board += result.uart
+        while result.stopped_by == "breakpoint":
+            if self._on_break is not None:
+                self._on_break(self.board, result)
+            result = self.board.run(timeout_seconds=seconds, **self._run_options)
+            self._from_board += result.uart
         reason = result.stopped_by
         self._is_running = reason == "time limit"
         self._ended = self._ended or reason == "end of program"

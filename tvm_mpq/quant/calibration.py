@@ -32,7 +32,8 @@ class RunningHistogram:
             raise CalibrationError(
                 "calibration: an activation is NaN or infinite; check the weights and the images"
             )
-        while max(-low, high) > self._limit:
+        # A value on the limit itself would fall into the bin below it.
+        while max(-low, high) >= self._limit:
             self._double()
         self.low, self.high = min(self.low, low), max(self.high, high)
         counts, _ = np.histogram(values, _BINS, (-self._limit, self._limit))
@@ -54,8 +55,9 @@ class RunningHistogram:
             return (0.0, 1.0)
         if method == "max":
             return (self.low, self.high)
-        centres = (np.arange(_BINS) + 0.5) * (2 * self._limit / _BINS) - self._limit
-        errors = [self._error(centres, f, bits) for f in _CANDIDATES]
+        centres = np.arange(_BINS, dtype=np.float64) + 0.5
+        centres = centres * (2 * self._limit / _BINS) - self._limit
+        errors = [self._error(centres, float(f), bits) for f in _CANDIDATES]
         best = float(_CANDIDATES[int(np.argmin(errors))])
         return (self.low * best, self.high * best)
 

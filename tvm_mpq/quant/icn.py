@@ -23,6 +23,9 @@ ROUNDINGS = ("nearest", "floor")
 # [2**30, 2**62): an exponent of 9 saturates any code, a shift of 62 leaves only the sign.
 MAX_CODE_EXPONENT = 9
 MAX_SHIFT = 62
+_SMALLEST_MULTIPLIER = 2.0**-500
+# Logits that are all 0 have any scale.
+_SMALLEST_LOGIT = 2.0**-100
 
 Float64 = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]
@@ -66,12 +69,18 @@ def decompose(multiplier: Float64) -> tuple[Int32, npt.NDArray[np.int8]]:
 
 
 def join_params(op: str, ratios: Float64) -> tuple[list[int], list[int]]:
-    """(multipliers, shifts) that bring inputs to the output's scale; an add has one shift."""
+    """(multipliers, shifts) that bring inputs to the output's scale; an add has one shift.
+
+    ``ratios``: scale of each input over that of the output. Beyond MAX_SHIFT nothing is left of a
+    product of 31 + 8 bits.
+    """
     if op == "add":
         shift = min(31 - int(np.frexp(ratios.max())[1]), MAX_SHIFT)
-        return [round(float(np.ldexp(ratio, shift))) for ratio in ratios], [shift] * len(ratios)
+        if np.rint(ratios.max() * 2.0**shift) >= 2**31:
+            shift -= 1
+        return [int(v) for v in np.rint(ratios * 2.0**shift)], [shift] * len(ratios)
     m0, n0 = decompose(ratios)
-    return [int(v) for v in m0], [int(31 - n) for n in n0]
+    return [int(v) for v in m0], [min(int(31 - n), MAX_SHIFT) for n in n0]
 
 
 def phi_bounds(
@@ -127,26 +136,28 @@ def icn_params(
 ) -> tuple[IcnParams, npt.NDArray[np.uint8]]:
     """ICN integers and the weight codes they belong to.
 
-    A channel whose output cannot depend on its input (g ~ 0, so that Bq would not fit int32)
-    becomes the constant it is: its weights turn into Zw and M into 1.
+    A channel whose output hardly depends on its input (g ~ 0: Bq would not fit int32, and the
+    output spans less than one code) becomes a constant: its weights turn into Zw and M into 1.
 
     Parameters: scales sx, sy in real units per code; zero points in codes.
     Raises AccumulatorOverflowError when |Phi + Bq| cannot be proven below 2**31.
     """
-    scale = sx * layer.sw
-    dead = _constant_channels(layer, scale, zx, (1 << x_bits) - 1, sy)
-    multiplier = np.where(dead, 1.0, scale / sy * np.where(dead, 1.0, layer.g))
-    bias = _real_bias(layer, scale, dead)
-    if rounding == "nearest":
-        bias = bias + 0.5 / multiplier
-    elif rounding != "floor":
+    if rounding not in ROUNDINGS:
         raise InvalidValueError(f"rounding {rounding!r}: allowed are {' and '.join(ROUNDINGS)}")
-    constant = np.clip(np.rint(layer.h / sy), -zy, (1 << y_bits) - 1 - zy)
-    bq = np.rint(np.where(dead, constant, bias))
+    half = 0.5 if rounding == "nearest" else 0.0
+    scale = sx * layer.sw
+    vanishing = _vanishing(layer, scale, sy)
+    multiplier = np.where(vanishing, 1.0, scale / sy * layer.g)
+    bias = _real_bias(layer, scale, vanishing) + half / multiplier
+    bound = phi_bounds(layer.codes, layer.zw, zx, (1 << x_bits) - 1)
+    dead = vanishing | ((np.abs(bias) >= 2.0**30) & (np.abs(multiplier) * bound < 1.0))
+    level = np.where(vanishing, layer.h / sy + half, multiplier * bias)
+    constant = np.clip(np.floor(level), -zy, (1 << y_bits) - 1 - zy)
+    bq = np.where(dead, constant, np.rint(bias))
     codes = layer.codes.copy()
     codes[dead] = layer.zw[dead].reshape(-1, *(1,) * (codes.ndim - 1))
-    _prove_accumulator(layer.name, phi_bounds(codes, layer.zw, zx, (1 << x_bits) - 1), bq)
-    m0, n0 = decompose(multiplier)
+    _prove_accumulator(layer.name, np.where(dead, 0, bound), bq)
+    m0, n0 = decompose(np.where(dead, 1.0, multiplier))
     n0 = np.minimum(n0, MAX_CODE_EXPONENT).astype(np.int8)
     return IcnParams(m0, n0, bq.astype(np.int32), layer.zw.astype(np.uint8)), codes
 
@@ -161,12 +172,13 @@ def logits_icn_params(
     """
     scale = sx * layer.sw
     bound = phi_bounds(layer.codes, layer.zw, zx, (1 << x_bits) - 1)
-    dead = np.abs(layer.g) < np.finfo(np.float64).tiny
+    dead = _vanishing(layer, scale, 1.0)
     bias = _real_bias(layer, scale, dead)
     largest = np.abs(np.where(dead, 1.0, layer.g) * scale) * (bound + np.abs(np.rint(bias)) + 1)
     largest = np.where(dead, np.abs(layer.h), largest)
     # + 1 in the exponent's argument keeps floor's extra step and M0's rounding inside the bound.
-    exponent = int(np.ceil(np.log2(float(largest.max()) * (1 + 2.0**-20) / INT32_MAX)))
+    worst = max(float(largest.max()), _SMALLEST_LOGIT)
+    exponent = int(np.ceil(np.log2(worst * (1 + 2.0**-20) / INT32_MAX)))
     sy = 2.0**exponent
     multiplier = np.where(dead, 1.0, scale * np.where(dead, 1.0, layer.g) / sy)
     bq = np.rint(np.where(dead, layer.h / sy, bias))
@@ -185,15 +197,9 @@ def _real_bias(layer: RealLayer, scale: Float64, dead: npt.NDArray[np.bool_]) ->
     return layer.h / (g * scale) + layer.x_offset * weight_sum * layer.sw / scale
 
 
-def _constant_channels(
-    layer: RealLayer, scale: Float64, zx: int, max_x: int, sy: float
-) -> npt.NDArray[np.bool_]:
-    """Channels whose Bq does not fit int32 and whose output spans less than one code."""
-    zero = np.abs(layer.g) < np.finfo(np.float64).tiny
-    g = np.where(zero, 1.0, layer.g)
-    too_large = np.abs(layer.h / (g * scale)) >= 2.0**30
-    span = np.abs(g * scale / sy) * phi_bounds(layer.codes, layer.zw, zx, max_x)
-    return zero | (too_large & (span < 1.0))
+def _vanishing(layer: RealLayer, scale: Float64, sy: float) -> npt.NDArray[np.bool_]:
+    """Channels whose multiplier is 0, or so small that its inverse is no number to work with."""
+    return np.abs(layer.g) * scale * min(1.0, 1.0 / sy) < _SMALLEST_MULTIPLIER
 
 
 def _prove_accumulator(name: str, bound: npt.NDArray[np.generic], bq: Float64) -> None:

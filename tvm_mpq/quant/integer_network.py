@@ -196,7 +196,7 @@ class PoolStep(nn.Module):
         pixels = x.shape[2] * x.shape[3]
         m0, n0 = decompose(np.array([1.0 / pixels]))
         phi = (x.long() - self.x.zero_point).sum((2, 3), keepdim=True)
-        value = (int(m0[0]) * (phi + round(pixels / 2))) >> int(31 - n0[0])
+        value = (int(m0[0]) * (phi + pixels // 2)) >> int(31 - n0[0])
         return (value + self.x.zero_point).clamp(0, self.x.max_code).to(torch.uint8)
 
 

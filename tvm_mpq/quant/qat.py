@@ -200,6 +200,6 @@ def _key(block: Block) -> str:
 def _pooled(mean: torch.Tensor, scale: float, pixels: int) -> torch.Tensor:
     """The mean as the integer program rounds it, ties included; the gradient passes."""
     m0, n0 = decompose(np.array([1.0 / pixels]))
-    total = torch.round(mean.detach().double() * (pixels / scale)) + round(pixels / 2)
+    total = torch.round(mean.detach().double() * (pixels / scale)) + pixels // 2
     codes = torch.floor(total * float(np.ldexp(float(m0[0]), int(n0[0]) - 31)))
     return mean + ((codes * scale).float() - mean).detach()

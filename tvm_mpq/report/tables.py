@@ -44,7 +44,7 @@ class Report:
     def __str__(self) -> str:
         from rich.console import Console
 
-        console = Console(file=io.StringIO(), width=132, color_system=None)
+        console = Console(file=io.StringIO(), width=200, color_system=None)
         console.print(self._layers())
         console.print(self._totals())
         if self.firmware is not None:
@@ -53,7 +53,7 @@ class Report:
         return "\n".join(line.rstrip() for line in text.splitlines())
 
     def _layers(self) -> Table:
-        table = _table("Layers")
+        table = plain_table("Layers")
         for heading in ("layer", "kernel", "input", "output", "Qx/Qw/Qy"):
             table.add_column(heading)
         for heading in ("MACs", "weight bytes", "side bytes", "output bytes"):
@@ -75,7 +75,7 @@ class Report:
 
     def _totals(self) -> Table:
         plan = self.description["plan"]
-        table = _table("Memory, bytes")
+        table = plain_table("Memory, bytes")
         table.add_column("what")
         table.add_column("the paper's accounting", justify="right")
         table.add_column("linked", justify="right")
@@ -99,7 +99,7 @@ class Report:
 
     def _sections(self) -> Table:
         assert self.firmware is not None
-        table = _table("Sections of the ELF")
+        table = plain_table("Sections of the ELF")
         table.add_column("section")
         table.add_column("bytes", justify="right")
         for name, size in self.firmware.sections.items():
@@ -119,7 +119,8 @@ def elf_sizes(firmware: Firmware) -> dict[str, int]:
     }
 
 
-def _table(title: str) -> Table:
+def plain_table(title: str) -> Table:
+    """A table without a frame, as all reports use."""
     from rich import box
     from rich.table import Table
 

@@ -1,0 +1,47 @@
+"""schedule(): the core becomes a micro-kernel call, and the whole stays what it was."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.kernels.harness import conv_spec
+from tvm_mpq.kernels.primfunc import primfunc
+from tvm_mpq.kernels.spec import KernelSpec
+from tvm_mpq.schedule.apply import schedule
+from tvm_mpq.schedule.intrinsics import dot_intrinsic, gemm_intrinsic
+from tvm_mpq.specs import TensorSpec
+
+pytestmark = pytest.mark.null
+
+tensor = TensorSpec.of_map
+
+
+@pytest.mark.parametrize("w_bits", [8, 4, 2])
+def test_core_of_a_convolution_is_tensorized(w_bits: int) -> None:
+    spec = conv_spec("conv2d", tensor(5, 6, 7, 8), 4, 8, w_bits, (3, 3))
+    before, after = primfunc(spec).script(), schedule(spec, primfunc(spec)).script()
+    call = f'T.call_extern("int32", "mpq_gemm_x8w{w_bits}_p4c2"'
+    assert call not in before and after.count(call) == 1
+    assert f", {spec.padded_reduction})" in after.split(call)[1].splitlines()[0]
+
+
+def test_dense_uses_the_single_pixel_kernel() -> None:
+    spec = conv_spec("dense", tensor(29, 1, 1, 4), 11, 8, 4)
+    assert '"mpq_dot_x8w4_c2"' in schedule(spec, primfunc(spec)).script()
+
+
+def test_depthwise_window_is_unrolled_without_an_extern() -> None:
+    spec = conv_spec("depthwise_conv2d", tensor(4, 8, 8, 8), 4, 8, 8, (3, 3))
+    after = schedule(spec, primfunc(spec)).script()
+    assert "call_extern" not in after and after.count("T.unroll(3)") == 2
+
+
+def test_other_kernels_are_left_alone() -> None:
+    spec = KernelSpec("global_avg_pool", (tensor(9, 3, 5, 8),), tensor(9, 1, 1, 8))
+    function = primfunc(spec)
+    assert schedule(spec, function).same_as(function)
+
+
+def test_intrinsics_are_registered_once_per_length() -> None:
+    assert gemm_intrinsic(16, 8) is gemm_intrinsic(16, 8) == "mpq_gemm_x8w8_p4c2_k16"
+    assert dot_intrinsic(32, 2) == "mpq_dot_x8w2_c2_k32"
