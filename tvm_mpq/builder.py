@@ -14,6 +14,7 @@ import numpy.typing as npt
 from tvm_mpq.deployment import DEPLOYMENT_FILE, MODEL, PROJECT, Deployment
 from tvm_mpq.errors import DoesNotFitError, InvalidValueError
 from tvm_mpq.quant.bit_plan import BitPlan
+from tvm_mpq.quant.policies import POLICIES, PaperPolicy, SensitivityPolicy
 from tvm_mpq.specs import InputSpec
 from tvm_mpq.target import Target, as_target
 
@@ -48,8 +49,10 @@ def build(
     ----------
     mod: float Relax module with bound parameters (``frontends.from_torch``), or the result of
         ``pipeline.calibrate``.
-    calibration: uint8 images [N, H, W, C]; needed unless ``mod`` is calibrated.
-    policy: "paper" (memory-driven cuts, MLSys 2020). plan: widths to use instead of a search.
+    calibration: uint8 images [N, H, W, C]; needed unless ``mod`` is calibrated, and always for
+        policy "sensitivity".
+    policy: "paper" (memory-driven cuts, MLSys 2020) or "sensitivity" (least measured damage under
+        the same budgets; the paper's plan is shown beside it). plan: widths to use instead.
     quantization: weights, ranges and plan of ``quant.reconstruct`` or ``quant.convert``, used as
         they are, instead of a search and of rounding to nearest.
     memory_model: what the search counts against the budgets. "linked": the program as linked, code
@@ -69,7 +72,7 @@ def build(
     from tvm_mpq.quant.icn import ROUNDINGS
 
     target = as_target(target)
-    _check_option("policy", policy, ("paper",))
+    _check_option("policy", policy, POLICIES)
     _check_option("memory_model", memory_model, MEMORY_MODELS)
     _check_option("rounding", rounding, ROUNDINGS)
     _check_option("range_method", range_method, METHODS)
@@ -88,7 +91,20 @@ def build(
         return builder.deploy(quantization.plan, quantization)
     if plan is not None:
         return builder.deploy(plan)
-    return builder.search(memory_model)
+    return builder.search(memory_model, _policy(policy, mod, calibration))
+
+
+def _policy(
+    name: str, model: CalibratedModel, images: npt.NDArray[np.uint8] | None
+) -> PaperPolicy | SensitivityPolicy:
+    if name == "paper":
+        return PaperPolicy(model.layers)
+    if images is None:
+        raise InvalidValueError(
+            "policy 'sensitivity': no calibration images; give build(calibration=) the images that"
+            " damages are to be measured on, 32 to 128 of them"
+        )
+    return SensitivityPolicy(model.layers, model.network, np.asarray(images))
 
 
 def _check_option(option: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -105,15 +121,15 @@ class _Builder:
         self._rounding = rounding
         self._input_in_arena = input_buffer == "arena"
         self._name = name
+        self._policies: list[Any] = []
 
-    def search(self, memory_model: str) -> Deployment:
+    def search(self, memory_model: str, policy: PaperPolicy | SensitivityPolicy) -> Deployment:
         """Search, link, and search again with the bytes that the link needed beside the plan's."""
-        from tvm_mpq.quant.bit_search import paper_bit_plan
-
         flash, ram = self._target.flash, self._target.ram
         last_round = 1 if memory_model == "two-tensor" else _ROUNDS
         for round_number in range(1, last_round + 1):
-            plan = paper_bit_plan(self._model.layers, flash, ram)
+            plan = policy.plan(flash, ram)
+            self._policies = policy.compared(plan, flash, ram)
             try:
                 return self.deploy(plan)
             except DoesNotFitError as error:
@@ -137,6 +153,7 @@ class _Builder:
         arena = plan_memory(integer.program, self._input_in_arena)
         description = describe(integer, self._model.layers)
         description["arena"] = [list(row) for row in arena.rows()]
+        description["policies"] = self._policies
         temporary = tempfile.TemporaryDirectory(prefix="tvm_mpq-")
         folder = Path(temporary.name)
         export_folder(

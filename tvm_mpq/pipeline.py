@@ -12,6 +12,7 @@ from relay_passes import (
     AnnotateBitwidths,
     AnnotateRanges,
     Canonicalize,
+    FoldConstantChannels,
     FuseBlocks,
     LegalizeToTir,
     PackOperands,
@@ -73,7 +74,8 @@ def calibrate(
     images: uint8 [N, H, W, C]. range_method: "mse" (least squared error) or "max".
     """
     spec = input_spec or InputSpec()
-    passes = [Canonicalize(), FuseBlocks(), AnnotateRanges(images, spec, range_method)]
+    fold = [Canonicalize(), FuseBlocks(), FoldConstantChannels()]
+    passes = [*fold, AnnotateRanges(images, spec, range_method)]
     module = tvm.transform.Sequential(passes)(mod)
     return CalibratedModel(module, tuple(layer_specs(module)), spec, range_method)
 

@@ -66,3 +66,16 @@ def test_a_result_of_another_network_is_told(model: CalibratedModel) -> None:
     del result.layers["dense_16"]
     with pytest.raises(InvalidValueError, match="made for another network"):
         build(model, Target("host"), quantization=result)
+
+
+def test_policy_sensitivity_builds_and_shows_the_paper_beside_it(model: CalibratedModel) -> None:
+    target = Target("stm32h7", flash="105kB", ram="40kB")
+    deployment = build(model, target, policy="sensitivity", calibration=noise(32, 0))
+    assert deployment.firmware.flash_bytes <= 105_000
+    assert deployment.description["plan"]["policy"] == "sensitivity"
+    policies = deployment.report().to_json()["policies"]
+    assert [row[0] for row in policies] == ["policy", "sensitivity", "paper"]
+    assert float(policies[1][4]) <= float(policies[2][4])
+    assert "predicted damage" in str(deployment.report())
+    with pytest.raises(InvalidValueError, match="no calibration images"):
+        build(model, target, policy="sensitivity")

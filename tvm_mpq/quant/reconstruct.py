@@ -48,7 +48,8 @@ class ReconstructionOptions:
     ----------
     rounding_of_weights: "gptq" or "nearest". bias: match the mean outputs of the float network.
     equalize: exponent of cross-layer equalization, 0 for none, 0.5 for half of the ratio.
-    channel_clips: a clip per channel before depthwise layers.
+    channel_clips: a clip per channel before depthwise layers, and of narrow activations before
+        layers with 8-bit weights.
     asymmetric: round towards the weights that are best on quantized inputs, not the float ones.
     refit: fit the scale of each channel to its codes. range_method: "mse" or "max".
     rounding: of activations, "nearest" or "floor".
@@ -284,9 +285,12 @@ class _Reconstructor:
         if block.activation != "none" and all(reader.op in WEIGHTED for reader in readers):
             separate = all(reader.op == "depthwise_conv2d" for reader in readers)
             exponent = options.equalize
+            # 8-bit weights absorb any units of narrow inputs at no loss: a clip a channel again.
+            wide = all(self._plan.weights[reader.name] == 8 for reader in readers)
+            separate = separate or (bits < 8 and wide)
             if separate and options.channel_clips:
                 units = channel_units(y, bits, 1.0, True, options.range_method)
-            elif not separate and exponent and block.shape[0] > 1:
+            elif exponent and block.shape[0] > 1:
                 units = channel_units(y, bits, exponent, False, options.range_method)
         return units, output_range(y, units, bits, options.range_method)
 
