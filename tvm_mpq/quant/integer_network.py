@@ -46,7 +46,14 @@ class IntegerNetwork(nn.Module):
             make_step(block, result, self.quantizations, block is network.last, fast)
             for block in network.blocks
         )
-        self.logits_scale = float(self.steps[-1].logits_scale)
+        self.logits_scale = self.last_scale
+
+    @property
+    def last_scale(self) -> float:
+        """Scale of the logits of the last step as it is now."""
+        last = self.steps[-1]
+        assert isinstance(last, WeightedStep)
+        return last.logits_scale
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """The integer program."""
@@ -162,7 +169,7 @@ class JoinStep(nn.Module):
         self.block, self.sources, self.y = block, sources, y
         ratios = np.array([source.scale for source in sources]) / y.scale
         self.m, self.shift = join_params(block.op, ratios)
-        self.half = [int(nearest) << max(shift - 1, 0) for shift in self.shift]
+        self.halves = [int(nearest) << max(shift - 1, 0) for shift in self.shift]
 
     def forward(self, inputs: list[torch.Tensor]) -> torch.Tensor:
         """Codes of the sum, or of the maps side by side."""
@@ -171,9 +178,9 @@ class JoinStep(nn.Module):
             for m, x, source in zip(self.m, inputs, self.sources, strict=True)
         ]
         if self.block.op == "add":
-            value = (terms[0] + terms[1] + self.half[0]) >> self.shift[0]
+            value = (terms[0] + terms[1] + self.halves[0]) >> self.shift[0]
         else:
-            zipped = zip(terms, self.half, self.shift, strict=True)
+            zipped = zip(terms, self.halves, self.shift, strict=True)
             value = torch.cat([(term + half) >> shift for term, half, shift in zipped], 1)
         return (value + self.y.zero_point).clamp(0, self.y.max_code).to(torch.uint8)
 

@@ -130,11 +130,12 @@ class QatNetwork(nn.Module):
         if block.op in WEIGHTED:
             half = 0.5 if self.rounding == "nearest" and key in self.quantizers else 0.0
             half_step = half * self._scale(block.name) if half else 0.0
-            z = self.layers[key](inputs[0], self._scale(block.inputs[0]), half_step)
+            z: torch.Tensor = self.layers[key](inputs[0], self._scale(block.inputs[0]), half_step)
         else:
             z = weightless(block, inputs)
         if key in self.quantizers:
-            return self.quantizers[key](z)
+            quantized: torch.Tensor = self.quantizers[key](z)
+            return quantized
         if block.op == "global_avg_pool":
             pixels = inputs[0].shape[2] * inputs[0].shape[3]
             return _pooled(z, self._scale(block.inputs[0]), pixels)
@@ -147,15 +148,27 @@ class QatNetwork(nn.Module):
         block = self.network.by_name[name]
         if _key(block) not in self.quantizers:
             return self._scale(block.inputs[0])
-        quantizer = self.quantizers[_key(block)]
+        quantizer = self.quantizer(block)
         low, high = quantizer.range()
-        return (high - low) / int(quantizer.steps)
+        return (high - low) / quantizer.steps
+
+    def quantizer(self, block: Block) -> ActivationQuantizer:
+        """The quantizer of a block's output."""
+        found = self.quantizers[_key(block)]
+        assert isinstance(found, ActivationQuantizer)
+        return found
+
+    def layer(self, block: Block) -> QatLayer:
+        """The trained layer of a block with weights."""
+        found = self.layers[_key(block)]
+        assert isinstance(found, QatLayer)
+        return found
 
     def result(self) -> QuantizationResult:
         """Codes, scales and ranges as they are now."""
-        layers = {layer.block.name: layer.real_layer() for layer in self.layers.values()}
+        layers = {b.name: self.layer(b).real_layer() for b in self.network.weighted}
         ranges = {
-            block.name: self.quantizers[_key(block)].range()
+            block.name: self.quantizer(block).range()
             for block in self.network.blocks
             if _key(block) in self.quantizers
         }

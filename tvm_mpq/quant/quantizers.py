@@ -101,6 +101,9 @@ class WeightQuantizer(nn.Module):
     ``zero`` [O].
     """
 
+    scale: torch.Tensor
+    zero: torch.Tensor
+
     def __init__(
         self,
         mode: str,
@@ -160,6 +163,8 @@ class ActivationQuantizer(nn.Module):
 
     Parameters: ``low``, ``high``: the range to begin with. ``limit``: alpha never exceeds it.
     """
+
+    high: torch.Tensor
 
     def __init__(
         self, low: float, high: float, bits: int, rounding: str, limit: float = float("inf")

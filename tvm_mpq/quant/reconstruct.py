@@ -112,11 +112,11 @@ def reconstruct(
 
 def fingerprint(network: FloatNetwork, images: npt.NDArray[np.uint8]) -> str:
     """A digest of a network and images: what belongs to them can be told from what does not."""
-    digest = hashlib.sha256(np.ascontiguousarray(images))
+    digest = hashlib.sha256(images.tobytes())
     for block in network.blocks:
         digest.update(f"{block.name} {block.op} {block.inputs}".encode())
         for array in (block.weights, block.g, block.h):
-            digest.update(b"" if array is None else np.ascontiguousarray(array))
+            digest.update(b"" if array is None else array.tobytes())
     return digest.hexdigest()
 
 

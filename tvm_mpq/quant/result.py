@@ -152,7 +152,7 @@ def _of_parts(
 ) -> QuantizationResult:
     try:
         names = list(dict.fromkeys(key.rpartition("/")[0] for key in arrays))
-        layers = {n: RealLayer(n, *(arrays[f"{n}/{key}"] for key in _ARRAYS)) for n in names}
+        layers = {name: _read_layer(name, arrays) for name in names}
         return QuantizationResult(
             plan=BitPlan.from_json(header["plan"]),
             layers=layers,
@@ -163,6 +163,11 @@ def _of_parts(
         )
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise InvalidValueError(f"{path}: not a quantization result ({error!r})") from None
+
+
+def _read_layer(name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> RealLayer:
+    codes, zw, sw, g, h = (arrays[f"{name}/{key}"] for key in _ARRAYS)
+    return RealLayer(name, codes, zw, sw, g, h)
 
 
 def nearest_result(

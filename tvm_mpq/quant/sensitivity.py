@@ -87,11 +87,12 @@ class DamageTable:
                     f"damage table: version {data['version']!r}; this release reads"
                     f" {DAMAGE_VERSION}; measure again"
                 )
-            tables = [
+            weights, activations = (
                 {n: {int(b): float(v) for b, v in costs.items()} for n, costs in data[kind].items()}
                 for kind in ("weights", "activations")
-            ]
-            return DamageTable(*tables, float(data["baseline"]), int(data["images"]))
+            )
+            baseline, images = float(data["baseline"]), int(data["images"])
+            return DamageTable(weights, activations, baseline, images)
         except (KeyError, TypeError, AttributeError) as error:
             raise InvalidValueError(f"damage table: not one ({error!r}); measure again") from None
 
@@ -222,7 +223,7 @@ class _Meter:
             step = make_step(block, changed, quantizations, block is self._network.last, True)
             self._integer.steps[self._index[n]] = step
         start = self._index[replaced[0]]
-        scale = float(self._integer.steps[-1].logits_scale)
+        scale = self._integer.last_scale
         logits = torch.cat([self._integer.run_from(start, values) for values in self._codes])
         for n, step in original.items():
             self._integer.steps[self._index[n]] = step

@@ -74,7 +74,7 @@ class Recipe:
 
 def fit(
     student: QatNetwork,
-    data: Dataset[tuple[torch.Tensor, int]],
+    data: Dataset[Any],
     recipe: Recipe,
     folder: Path,
     teacher: nn.Module | None = None,
@@ -98,7 +98,7 @@ class _Run:
     def __init__(
         self,
         student: QatNetwork,
-        data: Dataset[tuple[torch.Tensor, int]],
+        data: Dataset[Any],
         recipe: Recipe,
         folder: Path,
         teacher: nn.Module | None,
@@ -254,7 +254,9 @@ def _device(rank: int) -> torch.device:
 
 def _groups(student: QatNetwork, recipe: Recipe) -> list[dict[str, Any]]:
     """Parameters by weight decay; those that the recipe leaves alone get no gradient."""
-    plain, clips, ranges = [], [], []
+    plain: list[nn.Parameter] = []
+    clips: list[nn.Parameter] = []
+    ranges: list[nn.Parameter] = []
     narrow = {
         key for key, layer in student.layers.items() if getattr(layer.quantizer, "bits", 8) < 8
     }
