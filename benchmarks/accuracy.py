@@ -209,6 +209,9 @@ class Bench:
         images = self.calibration[:SENSITIVITY_IMAGES]
         cache = self.work / f"{self.row.network}-damage.json"
         eight = uniform_bit_plan(layers, 8, 8)
+        fits_ram = self.row.streamed or eight.rw_bytes <= ram
+        if fits_ram and link(self.model, eight)["flash"] <= flash:
+            return replace(eight, policy="sensitivity", flash_budget=flash, ram_budget=ram)
         damage = measure_damage(
             self.model.network, eight, images, cache, activations=not self.row.streamed
         )
