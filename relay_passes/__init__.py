@@ -3,6 +3,7 @@
 from relay_passes.annotate_bitwidths import AnnotateBitwidths, layer_specs
 from relay_passes.annotate_ranges import AnnotateRanges
 from relay_passes.canonicalize import Canonicalize
+from relay_passes.fold_constant_channels import FoldConstantChannels
 from relay_passes.fuse_blocks import FuseBlocks
 from relay_passes.legalize import LegalizeToTir
 from relay_passes.pack_operands import PackOperands
@@ -13,6 +14,7 @@ __all__ = [
     "AnnotateBitwidths",
     "AnnotateRanges",
     "Canonicalize",
+    "FoldConstantChannels",
     "FuseBlocks",
     "LegalizeToTir",
     "PackOperands",

@@ -8,7 +8,7 @@ The input becomes the uint8 NHWC image; the last layer gives int32 logits on one
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,38 +27,16 @@ from relay_passes.ops import WEIGHTED
 from tvm_mpq._tvm_compat import IRModule, constant_array, is_constant, make_call, relax, tvm
 from tvm_mpq.quant.calibration import rounding_shift, weight_codes
 from tvm_mpq.quant.icn import (
-    MAX_SHIFT,
     IcnParams,
     RealLayer,
     decompose,
     icn_params,
+    join_params,
     logits_icn_params,
 )
+from tvm_mpq.quant.quantization import LOGITS_BITS, Quantization
+from tvm_mpq.quant.result import QuantizationResult
 from tvm_mpq.specs import WIDTHS, InputSpec
-
-LOGITS_BITS = 32
-
-
-@dataclass(frozen=True)
-class Quantization:
-    """How codes of a tensor become real: real = scale * (code - zero_point) + offset."""
-
-    scale: float
-    zero_point: int
-    bits: int
-    offset: float = 0.0
-
-    @staticmethod
-    def of_range(low: float, high: float, bits: int) -> Quantization:
-        """The uniform quantizer of [low, high]; 0 is always a code."""
-        steps = (1 << bits) - 1
-        scale = (high - low) / steps
-        return Quantization(scale, int(np.clip(round(-low / scale), 0, steps)), bits)
-
-    @property
-    def dtype(self) -> str:
-        """The Relax dtype that shows the width."""
-        return "int32" if self.bits == LOGITS_BITS else f"uint{self.bits}"
 
 
 @tvm.transform.module_pass(opt_level=0, name="RewriteToIcn")
@@ -69,15 +47,24 @@ class RewriteToIcn:
 
     Parameters: ``rounding`` "nearest" (post-training) or "floor" (as trained); ``weight_method``
     "mse" or "max". The logits scale is attached to ``main`` as attribute ``mpq.logits_scale``.
+    ``result``: codes, scales, offsets and ranges to use as they are (reconstruction, retraining);
+    the widths on the calls must be those of its plan, and its rounding counts.
 
     Raises AccumulatorOverflowError, UnsupportedOperatorError (the network does not end in a dense
     layer).
     """
 
-    def __init__(self, input_spec: InputSpec, rounding: str, weight_method: str) -> None:
-        self.input_spec = input_spec
-        self.rounding = rounding
+    def __init__(
+        self,
+        input_spec: InputSpec,
+        rounding: str,
+        weight_method: str,
+        result: QuantizationResult | None = None,
+    ) -> None:
+        self.input_spec = result.input_spec if result else input_spec
+        self.rounding = result.rounding if result else rounding
         self.weight_method = weight_method
+        self.result = result
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
         """IRModule -> IRModule."""
@@ -147,6 +134,8 @@ class _Rewriter(Rebuilder):
     def _range(self, node: Node) -> Quantization:
         """The quantizer of a node's output from its calibrated range and its activation."""
         bits = node.attrs["y_bits"]
+        if self._options.result:
+            return Quantization.of_range(*self._options.result.ranges[node.name], bits)
         position = 2 * WIDTHS.index(bits)
         low, high = node.attrs["y_ranges"][position : position + 2]
         activation = node.attrs.get("activation", "none")
@@ -158,12 +147,8 @@ class _Rewriter(Rebuilder):
 
     def _weighted(self, node: Node, sources: list[Quantization]) -> Any:
         (x,) = sources
-        weights, g, h = (constant_array(arg) for arg in node.args[1:])
-        bits = node.attrs["w_bits"]
-        codes, zw, sw = weight_codes(weights, bits, self._options.weight_method)
-        h = h - g * rounding_shift(weights, codes, zw, sw, np.array(node.attrs["x_means"]))
-        layer = RealLayer(node.name, codes, zw, sw, g, h, x.offset)
-        attrs = {"w_bits": bits}
+        attrs = {"w_bits": node.attrs["w_bits"]}
+        layer = self._real_layer(node, x.offset)
         attrs |= {key: node.attrs[key] for key in ("strides", "padding") if key in node.attrs}
         if node.var == self._last:
             icn, codes, scale = logits_icn_params(layer, x.scale, x.zero_point, x.bits)
@@ -183,22 +168,23 @@ class _Rewriter(Rebuilder):
             )
         return _icn_operands(icn, codes), attrs, quant
 
+    def _real_layer(self, node: Node, x_offset: float) -> RealLayer:
+        if self._options.result:
+            return replace(self._options.result.layers[node.name], x_offset=x_offset)
+        weights, g, h = (constant_array(arg) for arg in node.args[1:])
+        codes, zw, sw = weight_codes(weights, node.attrs["w_bits"], self._options.weight_method)
+        h = h - g * rounding_shift(weights, codes, zw, sw, np.array(node.attrs["x_means"]))
+        return RealLayer(node.name, codes, zw, sw, g, h, x_offset)
+
     def _add(self, node: Node, sources: list[Quantization]) -> Any:
         quant = self._range(node)
-        ratios = np.array([s.scale for s in sources]) / quant.scale
-        shift = min(31 - int(np.frexp(ratios.max())[1]), MAX_SHIFT)
-        if np.rint(ratios.max() * 2.0**shift) >= 2**31:
-            shift -= 1
-        m = [int(v) for v in np.rint(ratios * 2.0**shift)]
-        return [], {"m": m, "shift": shift, "nearest": self._nearest}, quant
+        m, shift = join_params("add", np.array([s.scale for s in sources]) / quant.scale)
+        return [], {"m": m, "shift": shift[0], "nearest": self._nearest}, quant
 
     def _concat(self, node: Node, sources: list[Quantization]) -> Any:
         quant = self._range(node)
-        m0, n0 = decompose(np.array([s.scale for s in sources]) / quant.scale)
-        # Beyond MAX_SHIFT nothing is left of a product of 31 + 8 bits.
-        shift = [min(int(31 - n), MAX_SHIFT) for n in n0]
-        attrs = {"m": [int(v) for v in m0], "shift": shift, "nearest": self._nearest}
-        return [], attrs, quant
+        m, shift = join_params("concat", np.array([s.scale for s in sources]) / quant.scale)
+        return [], {"m": m, "shift": shift, "nearest": self._nearest}, quant
 
     def _max_pool2d(self, node: Node, sources: list[Quantization]) -> Any:
         return [], {key: node.attrs[key] for key in ("window", "strides", "padding")}, sources[0]

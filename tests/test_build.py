@@ -165,7 +165,7 @@ def test_run_refuses(images: np.ndarray, on: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"policy": "guess"}, "policy 'guess': allowed are paper"),
+        ({"policy": "guess"}, "policy 'guess': allowed are paper, sensitivity"),
         ({"memory_model": "none"}, "memory_model 'none'"),
         ({"rounding": "up"}, "rounding 'up': allowed are nearest, floor"),
         ({"range_method": "median"}, "range_method 'median': allowed are mse, max"),

@@ -18,6 +18,7 @@ from tvm_mpq.memory.picture import arena_svg
 from tvm_mpq.memory.rows import INPUT_BUFFERS
 from tvm_mpq.memory.stages import MINIMIZE
 from tvm_mpq.quant.bit_plan import BitPlan
+from tvm_mpq.quant.policies import POLICIES, PaperPolicy, SensitivityPolicy
 from tvm_mpq.specs import InputSpec
 from tvm_mpq.target import Target, as_target
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from tvm_mpq._tvm_compat import IRModule
     from tvm_mpq.memory.stages import StagePlan
     from tvm_mpq.pipeline import CalibratedModel, IntegerModel
+    from tvm_mpq.quant.result import QuantizationResult
 
 MEMORY_MODELS = ("streamed", "linked", "two-tensor")
 # The search is repeated with the bytes that linking showed; more rounds never changed a plan.
@@ -41,6 +43,7 @@ def build(
     memory_model: str = "streamed",
     minimize: str = "streaming",
     plan: BitPlan | None = None,
+    quantization: QuantizationResult | None = None,
     rounding: str = "nearest",
     range_method: str = "mse",
     input_buffer: str = "arena",
@@ -52,8 +55,12 @@ def build(
     ----------
     mod: float Relax module with bound parameters (``frontends.from_torch``), or the result of
         ``pipeline.calibrate``.
-    calibration: uint8 images [N, H, W, C]; needed unless ``mod`` is calibrated.
-    policy: "paper" (memory-driven cuts, MLSys 2020). plan: widths to use instead of a search.
+    calibration: uint8 images [N, H, W, C]; needed unless ``mod`` is calibrated, and always for
+        policy "sensitivity".
+    policy: "paper" (memory-driven cuts, MLSys 2020) or "sensitivity" (least measured damage under
+        the same budgets; the paper's plan is shown beside it). plan: widths to use instead.
+    quantization: weights, ranges and plan of ``quant.reconstruct`` or ``quant.convert``, used as
+        they are, instead of a search and of rounding to nearest.
     memory_model: what the search counts against the budgets. "streamed": the program as linked,
         its layers run together row by row as far as the RAM budget asks for it; "linked": the same
         layer by layer; "two-tensor": layer by layer, and the search uses the paper's accounting,
@@ -76,7 +83,7 @@ def build(
     from tvm_mpq.quant.icn import ROUNDINGS
 
     target = as_target(target)
-    _check_option("policy", policy, ("paper",))
+    _check_option("policy", policy, POLICIES)
     _check_option("memory_model", memory_model, MEMORY_MODELS)
     _check_option("rounding", rounding, ROUNDINGS)
     _check_option("range_method", range_method, METHODS)
@@ -92,7 +99,23 @@ def build(
         check_parameters(mod)
         check_images(calibration, shape_of(mod["main"].params[0]))
         mod = calibrate(mod, np.asarray(calibration), input_spec, range_method)
-    return _Builder(mod, target, rounding, input_buffer, name, memory_model, minimize).build(plan)
+    builder = _Builder(mod, target, rounding, input_buffer, name, memory_model, minimize)
+    if quantization is not None:
+        return builder.build(quantization.plan, None, quantization)
+    return builder.build(plan, None if plan else _policy(policy, mod, calibration))
+
+
+def _policy(
+    name: str, model: CalibratedModel, images: npt.NDArray[np.uint8] | None
+) -> PaperPolicy | SensitivityPolicy:
+    if name == "paper":
+        return PaperPolicy(model.layers)
+    if images is None:
+        raise InvalidValueError(
+            "policy 'sensitivity': no calibration images; give build(calibration=) the images that"
+            " damages are to be measured on, 32 to 128 of them"
+        )
+    return SensitivityPolicy(model.layers, model.network, np.asarray(images))
 
 
 def _check_option(option: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -126,14 +149,20 @@ class _Builder:
         self._name = name
         self._memory_model = memory_model
         self._minimize = minimize
+        self._policies: list[Any] = []
 
-    def build(self, given: BitPlan | None) -> Deployment:
+    def build(
+        self,
+        given: BitPlan | None,
+        policy: PaperPolicy | SensitivityPolicy | None,
+        result: QuantizationResult | None = None,
+    ) -> Deployment:
         """Search, link, and search again with the bytes that the link needed beside the plan's."""
         flash, ram = self._target.flash, self._target.ram
         last_round = 1 if self._memory_model == "two-tensor" else _ROUNDS
         for round_number in range(1, last_round + 1):
-            plan = given or self._search(flash, ram)
-            integer = quantize_model(self._model, plan, self._target, self._rounding, self._name)
+            plan = given or self._search(policy, flash, ram)
+            integer = self._quantize(plan, result)
             integer, stages = self._plan_stages(integer, ram)
             try:
                 return self._deploy(integer, stages)
@@ -149,15 +178,23 @@ class _Builder:
                     raise
         raise AssertionError("unreachable")
 
-    def _search(self, flash: int, ram: int) -> BitPlan:
-        from tvm_mpq.quant.bit_search import paper_bit_plan
-
+    def _search(
+        self, policy: PaperPolicy | SensitivityPolicy | None, flash: int, ram: int
+    ) -> BitPlan:
+        assert policy is not None
         model = None
         if self._memory_model == "streamed":
             from relay_passes.row_geometry import streamed_ram_model
 
             model = streamed_ram_model(self._model.module, self._input_buffer, ram)
-        return paper_bit_plan(self._model.layers, flash, ram, ram_model=model)
+        plan = policy.plan(flash, ram, model)
+        self._policies = policy.compared(plan, flash, ram)
+        return plan
+
+    def _quantize(self, plan: BitPlan, result: QuantizationResult | None) -> IntegerModel:
+        from tvm_mpq.pipeline import quantize
+
+        return quantize(self._model, plan, self._target, self._rounding, self._name, result)
 
     def _plan_stages(self, integer: IntegerModel, ram: int) -> tuple[IntegerModel, StagePlan]:
         from tvm_mpq.codegen.row_plan import plan_layer_by_layer, plan_streamed, pooled_by_rows
@@ -176,6 +213,7 @@ class _Builder:
         from tvm_mpq.pipeline import describe
 
         description = describe(integer, self._model.layers, stages)
+        description["policies"] = self._policies
         temporary = tempfile.TemporaryDirectory(prefix="tvm_mpq-")
         folder = Path(temporary.name)
         export_folder(
@@ -191,13 +229,6 @@ class _Builder:
         fields = {"target": _target_fields(self._target)}
         (folder / DEPLOYMENT_FILE).write_text(json.dumps(fields))
         return Deployment(folder, self._target, integer, stages.arena, temporary)
-
-
-def quantize_model(*arguments: Any) -> IntegerModel:
-    """``pipeline.quantize``, imported when needed: it loads TVM."""
-    from tvm_mpq.pipeline import quantize
-
-    return quantize(*arguments)
 
 
 def _target_fields(target: Target) -> dict[str, Any]:

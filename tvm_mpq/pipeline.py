@@ -12,6 +12,7 @@ from relay_passes import (
     AnnotateBitwidths,
     AnnotateRanges,
     Canonicalize,
+    FoldConstantChannels,
     FuseBlocks,
     LegalizeToTir,
     PackOperands,
@@ -19,12 +20,15 @@ from relay_passes import (
     SelectKernels,
     layer_specs,
 )
+from relay_passes.float_network import float_network
 from tvm_mpq._tvm_compat import IRModule, tvm
 from tvm_mpq.codegen.archive import DESCRIPTION_VERSION
 from tvm_mpq.codegen.program import Program, extract_program
 from tvm_mpq.codegen.streaming import symbol
 from tvm_mpq.memory.stages import StagePlan
 from tvm_mpq.quant.bit_plan import BitPlan
+from tvm_mpq.quant.network import FloatNetwork
+from tvm_mpq.quant.result import QuantizationResult
 from tvm_mpq.specs import InputSpec, LayerSpec
 from tvm_mpq.target import Target
 
@@ -40,6 +44,11 @@ class CalibratedModel:
     layers: tuple[LayerSpec, ...]
     input_spec: InputSpec
     range_method: str
+
+    @property
+    def network(self) -> FloatNetwork:
+        """The blocks as plain values, for reconstruction, sensitivity and retraining."""
+        return float_network(self.module, self.input_spec)
 
 
 @dataclass(frozen=True)
@@ -58,16 +67,19 @@ def calibrate(
     images: npt.NDArray[np.uint8],
     input_spec: InputSpec | None = None,
     range_method: str = "mse",
+    fold_constant_channels: bool = True,
 ) -> CalibratedModel:
-    """Canonicalize, fuse blocks and measure ranges.
+    """Canonicalize, fuse blocks, fold constant channels and measure ranges.
 
     Parameters
     ----------
     mod: float Relax module with bound parameters, one NCHW input.
     images: uint8 [N, H, W, C]. range_method: "mse" (least squared error) or "max".
+    fold_constant_channels: off reproduces published bit plans, which count every channel.
     """
     spec = input_spec or InputSpec()
-    passes = [Canonicalize(), FuseBlocks(), AnnotateRanges(images, spec, range_method)]
+    fold = [FoldConstantChannels()] if fold_constant_channels else []
+    passes = [Canonicalize(), FuseBlocks(), *fold, AnnotateRanges(images, spec, range_method)]
     module = tvm.transform.Sequential(passes)(mod)
     return CalibratedModel(module, tuple(layer_specs(module)), spec, range_method)
 
@@ -78,11 +90,19 @@ def quantize(
     target: Target,
     rounding: str = "nearest",
     name: str = "default",
+    result: QuantizationResult | None = None,
 ) -> IntegerModel:
-    """Apply a bit plan, rewrite to ICN, choose kernels, pack, legalize."""
+    """Apply a bit plan, rewrite to ICN, choose kernels, pack, legalize.
+
+    ``result``: weights and ranges of reconstruction or retraining, used as they are; its rounding
+    takes the place of ``rounding``.
+    """
+    if result is not None:
+        result.check_fits(float_network(model.module, model.input_spec))
+        rounding = result.rounding
     to_integer = [
         AnnotateBitwidths(plan),
-        RewriteToIcn(model.input_spec, rounding, model.range_method),
+        RewriteToIcn(model.input_spec, rounding, model.range_method, result),
     ]
     integer = tvm.transform.Sequential(to_integer)(model.module)
     to_kernels = [SelectKernels(target), PackOperands(), LegalizeToTir()]

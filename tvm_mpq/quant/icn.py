@@ -68,6 +68,21 @@ def decompose(multiplier: Float64) -> tuple[Int32, npt.NDArray[np.int8]]:
     return m0.astype(np.int32), exponent.astype(np.int8)
 
 
+def join_params(op: str, ratios: Float64) -> tuple[list[int], list[int]]:
+    """(multipliers, shifts) that bring inputs to the output's scale; an add has one shift.
+
+    ``ratios``: scale of each input over that of the output. Beyond MAX_SHIFT nothing is left of a
+    product of 31 + 8 bits.
+    """
+    if op == "add":
+        shift = min(31 - int(np.frexp(ratios.max())[1]), MAX_SHIFT)
+        if np.rint(ratios.max() * 2.0**shift) >= 2**31:
+            shift -= 1
+        return [int(v) for v in np.rint(ratios * 2.0**shift)], [shift] * len(ratios)
+    m0, n0 = decompose(ratios)
+    return [int(v) for v in m0], [min(int(31 - n), MAX_SHIFT) for n in n0]
+
+
 def phi_bounds(
     codes: npt.NDArray[np.uint8], zw: npt.NDArray[np.uint8], zx: int, max_x: int
 ) -> Int64:

@@ -36,6 +36,7 @@ class Report:
             "arena": self.description["arena"],
             "stages": self.description["stages"],
             "input_buffer": self.description["input_buffer"],
+            "policies": self.description.get("policies", []),
         }
         if self.firmware is not None:
             content["elf"] = elf_sizes(self.firmware)
@@ -50,6 +51,8 @@ class Report:
         console.print(self._layers())
         console.print(self._stages())
         console.print(self._totals())
+        if self.description.get("policies"):
+            console.print(self._policies())
         if self.firmware is not None:
             console.print(self._sections())
         text = console.file.getvalue()  # type: ignore[attr-defined]
@@ -118,6 +121,16 @@ class Report:
                 _count(firmware.target.scratch),
             )
             table.add_row("stack (DTCM)", "", _count(firmware.stack_bytes), "")
+        return table
+
+    def _policies(self) -> Table:
+        """What other policies would have chosen."""
+        head, *rows = self.description["policies"]
+        table = plain_table("Policies")
+        for heading in head:
+            table.add_column(heading)
+        for row in rows:
+            table.add_row(*row)
         return table
 
     def _sections(self) -> Table:

@@ -1,0 +1,418 @@
+"""Top-1 of quantized networks, every number from the integer program (the C library on the host).
+
+``python -m benchmarks.accuracy --data DIR [--row NAME] [--work DIR] [--json]``: one row or all.
+Everything slow is kept in ``--work`` (plans, quantization results, logits), so that an interrupted
+run continues. ``--deployment FOLDER --images DIR`` measures a finished deployment on any other set:
+a folder with an ``images.csv`` of ``file,label_0based``.
+
+Calibration, reconstruction and retraining see imagenet_calib only; the measured set is nips17_dev
+(vww_even for visual wake words, calibrated on the same imagenet_calib).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import datasets
+from benchmarks.mobilenet_v1 import load_keras_npz, predict, top1
+from tvm_mpq.errors import DoesNotFitError, InvalidValueError
+from tvm_mpq.quant.bit_plan import UNLIMITED, BitPlan
+from tvm_mpq.specs import InputSpec
+from tvm_mpq.target import Target, parse_bytes
+
+CALIBRATION_IMAGES = 64
+SENSITIVITY_IMAGES = 64
+_CHUNK = 50
+# First guess of code, constants and alignment beside the weights; then the linked program tells.
+_CODE_BYTES = 20_000
+_ROUNDS = 4
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes
+    ----------
+    network: file in models/ without suffix. flash, ram: budgets, empty for none.
+    policy: "paper", "sensitivity", "int8", "all4" or "pointwise4". method: "nearest",
+        "reconstruct" or "qat" (reconstruction, then distillation of the narrow weights).
+    streamed: activations keep 8 bits, as on the row-streamed plan; else the two-tensor model.
+    images: of imagenet_calib, for reconstruction and retraining.
+    """
+
+    network: str
+    flash: str = ""
+    ram: str = ""
+    policy: str = "paper"
+    method: str = "reconstruct"
+    streamed: bool = False
+    images: int = 200
+    epochs: int = 1
+
+
+_M75, _M25, _VWW = "mobilenet_v1_0.75_224", "mobilenet_v1_0.25_128", "vww_96"
+ROWS = {
+    "0.75_224-int8-nearest": Row(_M75, policy="int8", method="nearest"),
+    "0.75_224-2MB-512kB-paper-nearest": Row(_M75, "2MB", "512kB", method="nearest"),
+    "0.75_224-2MB-512kB-paper": Row(_M75, "2MB", "512kB"),
+    "0.75_224-2MB-512kB-paper-qat": Row(_M75, "2MB", "512kB", method="qat"),
+    "0.75_224-2MB-512kB-sensitivity": Row(_M75, "2MB", "512kB", "sensitivity", streamed=True),
+    "0.75_224-1MB-512kB-sensitivity": Row(_M75, "1MB", "512kB", "sensitivity", streamed=True),
+    "0.75_224-1MB-512kB-sensitivity-qat": Row(
+        _M75, "1MB", "512kB", "sensitivity", "qat", streamed=True
+    ),
+    "0.75_224-all4": Row(_M75, policy="all4"),
+    "0.75_224-all4-qat": Row(_M75, policy="all4", method="qat"),
+    "0.75_224-pointwise4": Row(_M75, policy="pointwise4"),
+    "0.25_128-256kB-76kB-sensitivity": Row(_M25, "256kB", "76kB", "sensitivity", streamed=True),
+    "0.25_128-256kB-76kB-paper": Row(_M25, "256kB", "76kB"),
+    "vww_96-192kB-64kB-sensitivity": Row(_VWW, "192kB", "64kB", "sensitivity", streamed=True),
+    "vww_96-128kB-64kB-sensitivity": Row(_VWW, "128kB", "64kB", "sensitivity", streamed=True),
+}
+
+
+class Bench:
+    """One row: what it needs is made when asked for and kept in the work folder."""
+
+    def __init__(self, name: str, row: Row, data: Path, work: Path) -> None:
+        self.name, self.row, self.data, self.work = name, row, data, work
+        self.seconds: dict[str, float] = {}
+        work.mkdir(parents=True, exist_ok=True)
+
+    def result(self) -> dict[str, Any]:
+        """The row as JSON."""
+        path = self.work / f"{self.name}.json"
+        if path.exists():
+            done: dict[str, Any] = json.loads(path.read_text())
+            return done
+        logits, labels = self.logits(), self.measured[1]
+        row, float_logits = self.row, self.float_logits
+        found = {
+            "row": self.name,
+            "network": row.network,
+            "flash_budget": parse_bytes(row.flash) if row.flash else None,
+            "ram_budget": parse_bytes(row.ram) if row.ram else None,
+            "policy": row.policy,
+            "method": self.quantization.method | {"name": row.method},
+            "ram_model": "8-bit activations, row-streamed" if row.streamed else "two tensors",
+            "top1": top1(logits.astype(np.float32), labels),
+            "top1_float": top1(float_logits, labels),
+            "divergence": divergence(float_logits, logits),
+            "images": len(labels),
+            "elf": self.elf,
+            "bits": {
+                "activations": self.plan.activation_string(self.model.layers),
+                "weights": self.plan.weight_string(self.model.layers),
+            },
+            "paper_ro_bytes": self.plan.ro_bytes,
+            "seconds": {key: round(value, 1) for key, value in self.seconds.items()},
+        }
+        _write(path, json.dumps(found, indent=1))
+        return found
+
+    @cached_property
+    def spec(self) -> InputSpec:
+        """How image bytes become real."""
+        vww = self.row.network == _VWW
+        return datasets.VWW_INPUT if vww else datasets.IMAGENET_INPUT
+
+    @cached_property
+    def float_model(self) -> Any:
+        """The float network."""
+        return load_keras_npz(self.data / "models" / f"{self.row.network}.npz")
+
+    @cached_property
+    def measured(self) -> tuple[datasets.Images, datasets.Labels]:
+        """The measured images and labels."""
+        if self.row.network == _VWW:
+            return datasets.load_vww_even(self.data)
+        return datasets.load_nips17_dev(self.data, self.float_model.resolution)
+
+    @cached_property
+    def calibration(self) -> datasets.Images:
+        """All of imagenet_calib in a fixed random order."""
+        images, _ = datasets.load_imagenet_calib(self.data, self.float_model.resolution)
+        return images[np.random.default_rng(0).permutation(len(images))]
+
+    @cached_property
+    def float_logits(self) -> NDArray[np.float32]:
+        """Of the measured images."""
+        path = self.work / f"{self.row.network}-float.npy"
+        if not path.exists():
+            _save(path, predict(self.float_model, self.measured[0], self.spec))
+        logits: NDArray[np.float32] = np.load(path)
+        return logits
+
+    @cached_property
+    def model(self) -> Any:
+        """The calibrated float blocks."""
+        import torch
+
+        from tvm_mpq.frontends import from_torch
+        from tvm_mpq.pipeline import calibrate
+
+        size = self.float_model.resolution
+        mod = from_torch(self.float_model.eval(), torch.zeros(1, 3, size, size))
+        images = self.calibration[:CALIBRATION_IMAGES]
+        return self._timed("calibrate", lambda: calibrate(mod, images, self.spec))
+
+    @cached_property
+    def plan(self) -> BitPlan:
+        """The widths; with a flash budget, found with the bytes of the linked program."""
+        path = self.work / f"{self.name}-plan.json"
+        if not path.exists():
+            plan = self._timed("plan", self._find_plan)
+            _write(path, json.dumps(plan.to_json()))
+        return BitPlan.from_json(path.read_text())
+
+    def _find_plan(self) -> BitPlan:
+        from tvm_mpq.quant.bit_search import paper_bit_plan, uniform_bit_plan
+
+        row, layers = self.row, self.model.layers
+        if row.policy in ("int8", "all4", "pointwise4"):
+            plan = uniform_bit_plan(layers, 4 if row.policy == "all4" else 8, 8)
+            narrow = {
+                layer.name: 4
+                for index, layer in enumerate(x for x in layers if x.weight_elements)
+                if (row.policy == "all4" and index)
+                or (row.policy == "pointwise4" and layer.op in ("pointwise_conv2d", "dense"))
+            }
+            return replace(plan, weights=plan.weights | narrow, policy=row.policy)
+        flash, ram = parse_bytes(row.flash), parse_bytes(row.ram)
+        if row.policy == "paper":
+            return paper_bit_plan(layers, flash, ram)
+        return self._sensitivity_plan(flash, ram)
+
+    def _sensitivity_plan(self, flash: int, ram: int) -> BitPlan:
+        from tvm_mpq.quant.bit_program import (
+            flash_limit,
+            sensitivity_bit_plan,
+            two_tensor_limits,
+        )
+        from tvm_mpq.quant.bit_search import uniform_bit_plan
+        from tvm_mpq.quant.sensitivity import measure_damage
+
+        layers = self.model.layers
+        images = self.calibration[:SENSITIVITY_IMAGES]
+        cache = self.work / f"{self.row.network}-damage.json"
+        eight = uniform_bit_plan(layers, 8, 8)
+        fits_ram = self.row.streamed or eight.rw_bytes <= ram
+        if fits_ram and link(self.model, eight)["flash"] <= flash:
+            return replace(eight, policy="sensitivity", flash_budget=flash, ram_budget=ram)
+        damage = measure_damage(
+            self.model.network, eight, images, cache, activations=not self.row.streamed
+        )
+        beside = _CODE_BYTES
+        for _ in range(_ROUNDS):
+            limits = [flash_limit(layers, flash - beside)]
+            limits += [] if self.row.streamed else two_tensor_limits(layers, ram)
+            plan = sensitivity_bit_plan(layers, damage, limits, flash, ram)
+            linked = link(self.model, plan)["flash"]
+            # What stands beside the plan's own bytes; room left over is used in the next round.
+            needed = linked - plan.ro_bytes
+            if linked <= flash and needed >= beside:
+                return plan
+            beside = needed
+        if linked <= flash:
+            return plan
+        raise DoesNotFitError(f"{self.name}: no plan links within {flash} bytes; the last {linked}")
+
+    @cached_property
+    def quantization(self) -> Any:
+        """Codes and ranges."""
+        from tvm_mpq.quant.result import QuantizationResult, nearest_result
+
+        path = self.work / f"{self.name}-quantization.npz"
+        if path.exists():
+            return QuantizationResult.load(path)
+        plan = self.plan
+        method: dict[str, Callable[[], Any]] = {
+            "nearest": lambda: nearest_result(self.model.network, plan),
+            "reconstruct": self._reconstructed,
+            "qat": self._retrained,
+        }
+        result = self._timed(self.row.method, method[self.row.method])
+        result.save(path)
+        return result
+
+    def _reconstructed(self) -> Any:
+        from tvm_mpq.quant.reconstruct import reconstruct
+        from tvm_mpq.quant.result import QuantizationResult
+
+        # A row with retraining starts from the reconstruction of the row without.
+        done = self.work / f"{self.name.removesuffix('-qat')}-quantization.npz"
+        if done.exists():
+            return QuantizationResult.load(done)
+        images = self.calibration[: self.row.images]
+        folder = self.work / f"{self.name}-layers"
+        return reconstruct(self.model.network, self.plan, images, checkpoint=folder)
+
+    def _retrained(self) -> Any:
+        import torch
+        from torch.utils.data import TensorDataset
+
+        from tvm_mpq.quant.float_network import FloatTeacher
+        from tvm_mpq.quant.qat import convert, prepare
+        from tvm_mpq.quant.training import Recipe, fit
+
+        student = prepare(self.model, self.plan, self._reconstructed())
+        images = torch.from_numpy(self.calibration[: self.row.images])
+        data = TensorDataset(images, torch.zeros(len(images), dtype=torch.long))
+        recipe = Recipe(
+            epochs=self.row.epochs,
+            batch=20,
+            rates=((0, 3e-5),),
+            distillation=1.0,
+            trained="narrow",
+            save_every=5,
+        )
+        fit(student, data, recipe, self.work / f"{self.name}-run", FloatTeacher(self.model.network))
+        return convert(student).result
+
+    @cached_property
+    def elf(self) -> dict[str, Any]:
+        """Bytes of the linked firmware, whether or not it fits the budgets."""
+        path = self.work / f"{self.name}-elf.json"
+        if not path.exists():
+            _write(path, json.dumps(link(self.model, self.plan)))
+        sizes: dict[str, Any] = json.loads(path.read_text())
+        return sizes
+
+    def logits(self) -> NDArray[np.float64]:
+        """Real logits of the measured images from the C library, a chunk at a time."""
+        from tvm_mpq.builder import build
+
+        images, _ = self.measured
+        path = self.work / f"{self.name}-logits.npy"
+        done = list(np.load(path)) if path.exists() else []
+        if len(done) < len(images):
+            quantization = self.quantization
+            started = time.perf_counter()
+            deployment = build(self.model, Target("host"), quantization=quantization)
+            scale = deployment.description["logits_scale"]
+            while len(done) < len(images):
+                chunk = images[len(done) : len(done) + _CHUNK]
+                done += list(deployment.run(chunk).astype(np.float64) * scale)
+                _save(path, np.stack(done))
+                _say(f"{self.name}: {len(done)} of {len(images)} images")
+            self.seconds["measure"] = time.perf_counter() - started
+        return np.stack(done)
+
+    def _timed(self, what: str, make: Callable[[], Any]) -> Any:
+        _say(f"{self.name}: {what}")
+        started = time.perf_counter()
+        made = make()
+        self.seconds[what] = time.perf_counter() - started
+        return made
+
+
+def link(model: Any, plan: BitPlan) -> dict[str, Any]:
+    """Bytes of the firmware of a plan: the codes do not matter, so they are rounded to nearest."""
+    from tvm_mpq.builder import build
+
+    try:
+        firmware = build(model, Target("stm32h7"), plan=plan).firmware
+        return {
+            "flash": firmware.flash_bytes,
+            "axi_sram": firmware.axi_sram_bytes,
+            "dtcm": firmware.dtcm_bytes,
+        }
+    except DoesNotFitError as error:
+        if error.flash_bytes is None:
+            return {"flash": UNLIMITED, "error": str(error).splitlines()[0]}
+        return {"flash": error.flash_bytes, "axi_sram": error.ram_bytes, "dtcm": None}
+
+
+def divergence(teacher: NDArray[Any], student: NDArray[Any]) -> float:
+    """Mean Kullback-Leibler divergence in nats of [N, C] logits."""
+    logs = []
+    for logits in (teacher, student):
+        shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+        logs.append(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+    return float((np.exp(logs[0]) * (logs[0] - logs[1])).sum(axis=1).mean())
+
+
+def measure_deployment(folder: Path, images: Path) -> dict[str, Any]:
+    """Top-1 of a saved deployment on a folder of labelled images."""
+    from tvm_mpq.deployment import Deployment
+    from tvm_mpq.specs import parse_resize
+
+    deployment = Deployment.load(folder)
+    size = deployment.description["input_shape"][0]
+    crop = parse_resize(deployment.input_spec.resize)
+    started = time.perf_counter()
+    data, labels = datasets.load_labelled_images(images, size, crop)
+    found = top1(deployment.run(data).astype(np.float32), labels)
+    seconds = round(time.perf_counter() - started, 1)
+    return {"top1": found, "images": len(labels), "seconds": seconds}
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def _save(path: Path, array: NDArray[Any]) -> None:
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False, suffix=".tmp") as file:
+        np.save(file, array)
+    Path(file.name).replace(path)
+
+
+def _print(found: dict[str, Any]) -> None:
+    flash = found["elf"]["flash"]
+    seconds = sum(found["seconds"].values())
+    print(
+        f"{found['row']:38s} {found['top1']:5.1f} (float {found['top1_float']:.1f}),"
+        f" KL {found['divergence']:.3f}, {found['images']} images, flash {flash}, {seconds:.0f} s"
+    )
+
+
+def main() -> None:
+    """Print rows."""
+    parser = argparse.ArgumentParser(description="Top-1 of quantized networks")
+    parser.add_argument("--data", help="data folder (default: $TVM_MPQ_DATA)")
+    parser.add_argument("--row", action="append", choices=list(ROWS), help="default: all rows")
+    parser.add_argument("--work", type=Path, default=Path("accuracy-work"), help="kept results")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--deployment", type=Path, help="measure this deployment instead")
+    parser.add_argument("--images", type=Path, help="folder with an images.csv, for --deployment")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    arguments = parser.parse_args()
+    if arguments.deployment:
+        if not arguments.images:
+            raise InvalidValueError("--deployment needs --images DIR")
+        print(json.dumps(measure_deployment(arguments.deployment, arguments.images)))
+        return
+    import torch
+
+    torch.set_num_threads(arguments.threads)
+    data = datasets.data_folder(arguments.data)
+    rows = []
+    for name in arguments.row or ROWS:
+        rows.append(Bench(name, ROWS[name], data, arguments.work).result())
+        if not arguments.json:
+            _print(rows[-1])
+    if arguments.json:
+        print(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

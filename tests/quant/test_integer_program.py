@@ -1,0 +1,81 @@
+"""IntegerNetwork, RewriteToIcn with a result, and the C library give the same bits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.train_demo import DEMO_INPUT, load_weights
+from tvm_mpq.builder import build
+from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.frontends import from_torch
+from tvm_mpq.pipeline import CalibratedModel, calibrate
+from tvm_mpq.quant.bit_search import paper_bit_plan
+from tvm_mpq.quant.integer_network import IntegerNetwork
+from tvm_mpq.quant.qat import convert, prepare
+from tvm_mpq.quant.reconstruct import reconstruct
+from tvm_mpq.quant.result import QuantizationResult, nearest_result
+from tvm_mpq.target import Target
+
+pytestmark = pytest.mark.cc
+
+
+def noise(count: int, seed: int) -> np.ndarray:
+    """uint8 [N, 32, 32, 1] strokes."""
+    generator = np.random.default_rng(seed)
+    coarse = generator.integers(0, 256, (count, 8, 8, 1)) * generator.integers(
+        0, 2, (count, 8, 8, 1)
+    )
+    return coarse.repeat(4, 1).repeat(4, 2).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def model() -> CalibratedModel:
+    mod = from_torch(load_weights(), torch.zeros(1, 1, 32, 32))
+    return calibrate(mod, noise(32, 0), DEMO_INPUT)
+
+
+@pytest.mark.parametrize("kind", ["nearest", "reconstructed", "retrained"])
+def test_all_three_agree(model: CalibratedModel, kind: str) -> None:
+    plan = paper_bit_plan(model.layers, 90_000, 12_000)
+    assert {4, 2} <= set(plan.weights.values()) | set(plan.activations.values())
+    result: QuantizationResult
+    if kind == "nearest":
+        result = nearest_result(model.network, plan)
+    elif kind == "reconstructed":
+        result = reconstruct(model.network, plan, noise(48, 1))
+    else:
+        result = convert(prepare(model, plan)).result
+    deployment = build(model, Target("host"), quantization=result)
+    images = noise(16, 2)
+    exact = IntegerNetwork(model.network, result)
+    with torch.no_grad():
+        logits = exact(torch.from_numpy(images)).numpy()
+    assert (deployment.run(images) == logits).all()
+    assert deployment.description["logits_scale"] == exact.logits_scale
+    assert deployment.description["rounding"] == result.rounding
+    if kind == "nearest":
+        plain = build(model, Target("host"), plan=plan)
+        assert (plain.run(images) == logits).all()
+
+
+def test_a_result_of_another_network_is_told(model: CalibratedModel) -> None:
+    plan = paper_bit_plan(model.layers, 90_000, 12_000)
+    result = nearest_result(model.network, plan)
+    del result.layers["dense_16"]
+    with pytest.raises(InvalidValueError, match="made for another network"):
+        build(model, Target("host"), quantization=result)
+
+
+def test_policy_sensitivity_builds_and_shows_the_paper_beside_it(model: CalibratedModel) -> None:
+    target = Target("stm32h7", flash="105kB", ram="40kB")
+    deployment = build(model, target, policy="sensitivity", calibration=noise(32, 0))
+    assert deployment.firmware.flash_bytes <= 105_000
+    assert deployment.description["plan"]["policy"] == "sensitivity"
+    policies = deployment.report().to_json()["policies"]
+    assert [row[0] for row in policies] == ["policy", "sensitivity", "paper"]
+    assert float(policies[1][4]) <= float(policies[2][4])
+    assert "predicted damage" in str(deployment.report())
+    with pytest.raises(InvalidValueError, match="no calibration images"):
+        build(model, target, policy="sensitivity")

@@ -1,0 +1,142 @@
+"""convert(model) is the integer program; the training forward is within one code of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+from tests.quant.networks import images, plan_of, small_network
+from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.quant.float_network import FloatTeacher
+from tvm_mpq.quant.integer_network import run_batches
+from tvm_mpq.quant.qat import QatNetwork, convert, prepare
+from tvm_mpq.quant.reconstruct import reconstruct
+from tvm_mpq.quant.training import Recipe, fit
+
+pytestmark = pytest.mark.null
+NETWORK = small_network()
+IMAGES = images(48, 1)
+
+
+def code_differences(model: QatNetwork, data: np.ndarray) -> dict[str, tuple[int, float]]:
+    """For each layer, fed with the integer program's inputs: (largest difference, share)."""
+    integer = convert(model)
+    network, found = model.network, {}
+    codes = {network.input: torch.from_numpy(data).permute(0, 3, 1, 2)}
+    with torch.no_grad():
+        for block, step in zip(network.blocks[:-1], integer.steps, strict=False):
+            codes[block.name] = step([codes[name] for name in block.inputs])
+            real = []
+            for name in block.inputs:
+                q = integer.quantizations[name]
+                real.append((codes[name].float() - q.zero_point) * q.scale + q.offset)
+            y = integer.quantizations[block.name]
+            fake = torch.round(model.run_block(block, real) / y.scale) + y.zero_point
+            apart = (fake - codes[block.name]).abs()
+            found[block.name] = (int(apart.max()), float((apart > 0).float().mean()))
+    return found
+
+
+@pytest.mark.parametrize(("activations", "weights"), [(8, 8), (4, 4), (8, 2)])
+@pytest.mark.parametrize("mode", ["min_max", "learned_range", "start"])
+def test_training_forward_is_the_integer_program(activations: int, weights: int, mode: str) -> None:
+    plan = plan_of(NETWORK, activations, weights)
+    if mode == "start":
+        model = prepare(NETWORK, plan, reconstruct(NETWORK, plan, IMAGES))
+    else:
+        model = prepare(NETWORK, plan, mode=mode)
+    for name, (largest, share) in code_differences(model, images(32, 4)).items():
+        assert largest <= 1 and share < 1e-3, (name, largest, share)
+    logits = run_batches(convert(model), images(32, 4))
+    with torch.no_grad():
+        fake = model(torch.from_numpy(images(32, 4))).numpy()
+    assert np.abs(fake - logits).max() < 0.05 * fake.std() + 0.02
+
+
+def dataset() -> TensorDataset:
+    data = torch.from_numpy(IMAGES)
+    with torch.no_grad():
+        return TensorDataset(data, FloatTeacher(NETWORK)(data).argmax(1))
+
+
+@pytest.mark.parametrize("trained", ["all", "narrow"])
+def test_training_lowers_the_divergence(tmp_path: Path, trained: str) -> None:
+    plan = plan_of(NETWORK, 8, 2)
+    model = prepare(NETWORK, plan, reconstruct(NETWORK, plan, IMAGES))
+    losses: list[float] = []
+    recipe = Recipe(epochs=6, batch=16, rates=((0, 1e-3),), distillation=1.0, trained=trained)
+    fit(model, dataset(), recipe, tmp_path, FloatTeacher(NETWORK), 0, lambda _, x: losses.append(x))
+    assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 1 + 18
+
+
+def test_resuming_changes_nothing(tmp_path: Path) -> None:
+    recipe = Recipe(epochs=2, batch=16, rates=((0, 1e-3), (1, 1e-4)), save_every=2)
+
+    class Stopped(Exception):
+        pass
+
+    def stop(step: int, _loss: float) -> None:
+        if step == 5:
+            raise Stopped
+
+    whole, parts = (prepare(NETWORK, plan_of(NETWORK, 4, 4)) for _ in range(2))
+    fit(whole, dataset(), recipe, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        fit(parts, dataset(), recipe, tmp_path / "parts", on_step=stop)
+    parts = prepare(NETWORK, plan_of(NETWORK, 4, 4))
+    fit(parts, dataset(), recipe, tmp_path / "parts")
+    for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
+        assert torch.equal(one, other)
+    with pytest.raises(InvalidValueError, match="give another folder"):
+        fit(parts, dataset(), Recipe(epochs=2, batch=24), tmp_path / "parts")
+
+
+def test_recipes_are_checked(tmp_path: Path) -> None:
+    model = prepare(NETWORK, plan_of(NETWORK))
+    with pytest.raises(InvalidValueError, match="needs a teacher"):
+        fit(model, dataset(), Recipe(distillation=1.0, batch=4), tmp_path)
+    with pytest.raises(InvalidValueError, match="48 images, batch 128"):
+        fit(model, dataset(), Recipe(), tmp_path)
+
+
+_TWO = """
+import sys, torch
+from pathlib import Path
+from torch import distributed
+from tests.quant.test_qat import NETWORK, dataset
+from tests.quant.networks import plan_of
+from tvm_mpq.quant.qat import prepare
+from tvm_mpq.quant.training import Recipe, fit
+torch.set_num_threads(1)
+distributed.init_process_group("gloo")
+model = prepare(NETWORK, plan_of(NETWORK, 4, 4))
+fit(model, dataset(), Recipe(epochs=2, batch=16, rates=((0, 1e-3),)), Path(sys.argv[1]))
+distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_steps_of_one(tmp_path: Path) -> None:
+    script = tmp_path / "two.py"
+    script.write_text(_TWO)
+    root = str(Path(__file__).parents[2])
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", str(script), str(tmp_path / "run")]
+    environment = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    model = prepare(NETWORK, plan_of(NETWORK, 4, 4))
+    fit(model, dataset(), Recipe(epochs=2, batch=16, rates=((0, 1e-3),)), tmp_path / "one")
+    state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["student"]
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(state[name], value, atol=2e-3, rtol=0)
+    weights = state["layers.p5.weight"], model.state_dict()["layers.p5.weight"]
+    assert float((weights[0] - weights[1]).abs().mean()) < 1e-4

@@ -1,0 +1,105 @@
+"""Reconstruction: exact integers, better than rounding to nearest, deterministic, resumable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.quant.networks import images, plan_of, small_network
+from tvm_mpq.errors import CalibrationError, InvalidValueError
+from tvm_mpq.quant.float_network import FloatTeacher
+from tvm_mpq.quant.integer_network import IntegerNetwork, run_batches
+from tvm_mpq.quant.reconstruct import ReconstructionOptions, reconstruct
+from tvm_mpq.quant.result import QuantizationResult, nearest_result
+from tvm_mpq.quant.weight_rounding import best_grid, descend, gptq, output_error, ridge
+
+pytestmark = pytest.mark.null
+NETWORK = small_network()
+IMAGES = images(64, 1)
+
+
+def distance(result: QuantizationResult) -> float:
+    held_out = images(64, 2)
+    wanted = run_batches(FloatTeacher(NETWORK), held_out)
+    found = run_batches(IntegerNetwork(NETWORK, result), held_out)
+    return float(np.sqrt(((wanted - found) ** 2).mean()) / wanted.std())
+
+
+@pytest.mark.parametrize(("activations", "weights"), [(8, 8), (8, 4), (4, 4)])
+def test_beats_rounding_to_nearest(activations: int, weights: int) -> None:
+    plan = plan_of(NETWORK, activations, weights)
+    nearest = distance(nearest_result(NETWORK, plan))
+    found = distance(reconstruct(NETWORK, plan, IMAGES))
+    assert found < nearest
+    assert found < {8: 0.05, 4: 0.35}[min(activations, weights)]
+
+
+def test_is_deterministic_and_continues_from_its_checkpoint(tmp_path: Path) -> None:
+    plan = plan_of(NETWORK, 4, 4)
+    whole = reconstruct(NETWORK, plan, IMAGES, checkpoint=tmp_path / "c")
+    for path in sorted((tmp_path / "c").glob("*.npz"))[:3]:
+        path.unlink()
+    again = reconstruct(NETWORK, plan, IMAGES, checkpoint=tmp_path / "c")
+    assert whole.ranges == again.ranges
+    for name, layer in whole.layers.items():
+        assert (layer.codes == again.layers[name].codes).all()
+        assert (layer.h == again.layers[name].h).all()
+    with pytest.raises(InvalidValueError, match="another network, plan, images or options"):
+        reconstruct(NETWORK, plan, IMAGES[:9], checkpoint=tmp_path / "c")
+
+
+def test_asymmetric_target_and_nearest_rounding_run() -> None:
+    plan = plan_of(NETWORK, 4, 4)
+    base = distance(nearest_result(NETWORK, plan))
+    for options in (
+        ReconstructionOptions(asymmetric=True),
+        ReconstructionOptions(rounding_of_weights="nearest", equalize=0.0, channel_clips=False),
+        ReconstructionOptions(rounding="floor"),
+    ):
+        assert distance(reconstruct(NETWORK, plan, IMAGES, options)) < base
+
+
+def test_wrong_images_and_options_are_told() -> None:
+    plan = plan_of(NETWORK)
+    with pytest.raises(CalibrationError, match=r"expected uint8 \[N, 10, 10, 3\]"):
+        reconstruct(NETWORK, plan, IMAGES[:, :9])
+    with pytest.raises(InvalidValueError, match="'sometimes'; allowed are gptq and nearest"):
+        ReconstructionOptions(rounding_of_weights="sometimes")
+
+
+@pytest.mark.parametrize("bits", [4, 2])
+def test_gptq_has_less_output_error_than_nearest(bits: int) -> None:
+    generator = torch.Generator().manual_seed(bits)
+    mixing = torch.randn(3, 20, 20, generator=generator, dtype=torch.float64)
+    square = mixing @ mixing.transpose(1, 2) / 20
+    square = square + ridge(square)
+    weights = torch.randn(3, 7, 20, generator=generator, dtype=torch.float64)
+    grid = best_grid(weights, square, bits)
+    codes = gptq(weights, square, grid)
+    assert ((codes == codes.round()) & (codes >= 0) & (codes < 1 << bits)).all()
+    nearest = output_error(grid.real(grid.round(weights)) - weights, square).sum()
+    codes = descend(weights, codes, grid, square)
+    found = output_error(grid.real(codes) - weights, square).sum()
+    assert found < 0.9 * nearest
+    once_more = descend(weights, codes, grid, square)
+    assert output_error(grid.real(once_more) - weights, square).sum() <= found
+
+
+def test_result_survives_its_file(tmp_path: Path) -> None:
+    result = reconstruct(NETWORK, plan_of(NETWORK, 4, 2), IMAGES)
+    read = QuantizationResult.load(result.save(tmp_path / "r.npz"))
+    assert (read.plan, read.ranges, read.rounding) == (result.plan, result.ranges, "nearest")
+    held_out = images(8, 3)
+    exact = [run_batches(IntegerNetwork(NETWORK, one), held_out) for one in (result, read)]
+    assert (exact[0] == exact[1]).all()
+    (tmp_path / "bad.npz").write_bytes(b"no")
+    with pytest.raises(InvalidValueError, match="not a quantization result"):
+        QuantizationResult.load(tmp_path / "bad.npz")
+    other = small_network(50)
+    read.check_fits(other)
+    del read.layers["p3"]
+    with pytest.raises(InvalidValueError, match="layer p3 has codes None"):
+        read.check_fits(other)

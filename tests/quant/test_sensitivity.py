@@ -1,0 +1,118 @@
+"""Measured damages, and the optimum under byte limits against brute force."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.quant.networks import images, plan_of, small_network
+from tvm_mpq.errors import DoesNotFitError, InvalidValueError
+from tvm_mpq.quant.bit_program import (
+    flash_limit,
+    paper_plan_text,
+    sensitivity_bit_plan,
+    two_tensor_limits,
+)
+from tvm_mpq.quant.sensitivity import DamageTable, measure_damage
+from tvm_mpq.specs import WIDTHS, LayerSpec
+
+pytestmark = pytest.mark.null
+NETWORK = small_network()
+
+
+def chain(*sizes: int) -> list[LayerSpec]:
+    """A chain of layers whose weights have the given sizes and whose maps half of them."""
+    names = ["x", *(f"t{i}" for i in range(len(sizes)))]
+    maps = [16, *(max(2, size // 2) for size in sizes)]
+    return [
+        LayerSpec(f"l{i}", "conv2d", (names[i],), names[i + 1], (maps[i],), maps[i + 1], size, 4)
+        for i, size in enumerate(sizes)
+    ]
+
+
+def random_damage(layers: list[LayerSpec], seed: int) -> DamageTable:
+    generator = np.random.default_rng(seed)
+
+    def costs() -> dict[int, float]:
+        first = float(generator.exponential())
+        return {4: first, 2: first + float(generator.exponential())}
+
+    tensors = [layer.y for layer in layers[:-1]]
+    return DamageTable({one.name: costs() for one in layers}, {t: costs() for t in tensors}, 0.0, 1)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.lists(st.integers(8, 200), min_size=2, max_size=3),
+    st.integers(0, 99),
+    st.floats(0.3, 1.0),
+    st.floats(0.3, 1.0),
+)
+def test_is_the_optimum(sizes: list[int], seed: int, flash: float, ram: float) -> None:
+    layers, budget = chain(*sizes), int(flash * sum(sizes)) + 70
+    damage = random_damage(layers, seed)
+    ram_budget = 20 + int(ram * max(sizes))
+    limits = [flash_limit(layers, budget), *two_tensor_limits(layers, ram_budget)]
+    keys = [("activations", y.y) for y in layers[:-1]] + [("weights", y.name) for y in layers]
+    best = np.inf
+    for widths in itertools.product(WIDTHS, repeat=len(keys)):
+        chosen = dict(zip(keys, widths, strict=True))
+        if all(limit.used(chosen) <= limit.budget for limit in limits):
+            tables = {"weights": damage.weights, "activations": damage.activations}
+            cost = sum(tables[k][n].get(b, 0.0) for (k, n), b in chosen.items())
+            best = min(best, cost)
+    if best == np.inf:
+        with pytest.raises(DoesNotFitError):
+            sensitivity_bit_plan(layers, damage, limits, budget, ram_budget)
+        return
+    plan = sensitivity_bit_plan(layers, damage, limits, budget, ram_budget)
+    assert damage.of_plan(plan) == pytest.approx(best, abs=1e-7)
+    assert plan.ro_bytes <= budget and plan.rw_bytes <= ram_budget
+    assert plan.policy == "sensitivity" and all(cut.from_bits == 8 for cut in plan.cuts)
+
+
+def test_infeasible_tells_the_smallest_budgets() -> None:
+    layers = chain(100, 40)
+    limits = [flash_limit(layers, 50), *two_tensor_limits(layers, 10)]
+    with pytest.raises(DoesNotFitError) as caught:
+        sensitivity_bit_plan(layers, random_damage(layers, 0), limits, 50, 10)
+    text = str(caught.value)
+    smallest = limits[0].smallest
+    assert f"flash: {smallest} bytes" in text and f"budget is 50, {smallest - 50} too few" in text
+    assert f"smallest budget that would work is {smallest} bytes" in text
+    assert "RAM of layer l1" in text
+    enough = [flash_limit(layers, smallest)]
+    plan = sensitivity_bit_plan(layers, random_damage(layers, 0), enough, smallest, 10**6)
+    assert set(plan.weights.values()) == {2} and set(plan.activations.values()) == {8}
+
+
+def test_the_paper_stands_beside_it() -> None:
+    layers = chain(100, 40)
+    damage = random_damage(layers, 1)
+    limits = [flash_limit(layers, 160), *two_tensor_limits(layers, 60)]
+    plan = sensitivity_bit_plan(layers, damage, limits, 160, 60)
+    rows = paper_plan_text(layers, damage, plan, 160, 60)
+    assert [row[0] for row in rows] == ["policy", "sensitivity", "paper"]
+    assert float(rows[1][4]) <= float(rows[2][4])
+
+
+def test_measured_damage_is_cached_and_grows_with_narrowness(tmp_path: Path) -> None:
+    cache = tmp_path / "damage.json"
+    table = measure_damage(NETWORK, plan_of(NETWORK), images(32, 1), cache)
+    assert set(table.weights) == {"c0", "d1", "p2", "p3", "p5", "f7"}
+    assert set(table.activations) == {"c0", "d1", "p2", "p3", "a4", "p5"}
+    for costs in (*table.weights.values(), *table.activations.values()):
+        assert 0 <= costs[4] <= costs[2]
+    assert sum(costs[2] for costs in table.weights.values()) > 10 * table.baseline
+    written = cache.read_text()
+    again = measure_damage(NETWORK, plan_of(NETWORK), images(32, 1), cache)
+    assert again == table and cache.read_text() == written
+    assert DamageTable.from_json(table.to_json()) == table
+    cache.write_text("{")
+    with pytest.raises(InvalidValueError, match="damaged"):
+        measure_damage(NETWORK, plan_of(NETWORK), images(32, 1), cache)

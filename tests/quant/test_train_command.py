@@ -1,0 +1,52 @@
+"""``python -m tvm_mpq.quant.train`` on the demo network: a run, its files, the user's mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from benchmarks.train_demo import load_weights
+from tvm_mpq.quant.result import QuantizationResult
+from tvm_mpq.quant.train import main
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("train")
+    generator = np.random.default_rng(0)
+    for label in ("a", "b"):
+        (folder / "data" / label).mkdir(parents=True)
+        for i in range(12):
+            pixels = generator.integers(0, 256, (40, 40), np.uint8)
+            Image.fromarray(pixels).save(folder / "data" / label / f"{i}.png")
+    program = torch.export.export(load_weights(), (torch.zeros(1, 1, 32, 32),))
+    torch.export.save(program, folder / "model.pt2")
+    return folder
+
+
+def run(files: Path, *options: str) -> tuple[int, str]:
+    command = [str(files / "model.pt2"), "--data", str(files / "data"), "--input-range", "0,1"]
+    command += ["-o", str(files / "run"), "--epochs", "1", "--batch", "8", *options]
+    done = CliRunner().invoke(main, command)
+    return done.exit_code, done.output
+
+
+def test_a_run_leaves_a_result_and_its_metrics(files: Path) -> None:
+    code, text = run(files, "--flash", "90kB", "--ram", "12kB", "--distillation", "1")
+    assert code == 0, text
+    result = QuantizationResult.load(files / "run" / "quantization.npz")
+    assert result.rounding == "floor" and result.method["retrained"]
+    assert len((files / "run" / "metrics.csv").read_text().splitlines()) == 1 + 3
+    assert (files / "run" / "checkpoint.pt").exists()
+
+
+def test_missing_budgets_are_told(files: Path) -> None:
+    code, text = run(files)
+    assert code == 2 and "give --start, --plan, or both --flash and --ram" in text

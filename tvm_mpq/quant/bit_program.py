@@ -1,0 +1,258 @@
+"""policy="sensitivity": the widths of least measured damage under byte limits, by integer program.
+
+One binary variable for each tensor and width; exactly one width a tensor; every limit is linear in
+them. HiGHS (through scipy.optimize.milp) finds the optimum and proves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tvm_mpq.errors import DoesNotFitError, InvalidValueError
+from tvm_mpq.quant.bit_plan import BitPlan, Cut
+from tvm_mpq.quant.bit_search import (
+    Variant,
+    paper_bit_plan,
+    ro_bytes,
+    rw_bytes,
+    side_bytes,
+    tensor_bytes,
+    uniform_bit_plan,
+)
+from tvm_mpq.quant.sensitivity import DamageTable
+from tvm_mpq.specs import WIDTHS, LayerSpec
+
+Key = tuple[str, str]  # ("weights", layer) or ("activations", tensor)
+WeightBytes = Callable[[LayerSpec, int], int]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """``fixed`` + the sum of ``costs[key][width]`` over the tensors must not exceed ``budget``.
+
+    Attributes
+    ----------
+    what: for messages, such as "flash" or "RAM of layer conv2d_2". unit: "bytes" or "cycles".
+    """
+
+    what: str
+    budget: int
+    fixed: int
+    costs: dict[Key, dict[int, int]]
+    unit: str = "bytes"
+
+    @property
+    def smallest(self) -> int:
+        """What is needed with every tensor at its cheapest width."""
+        return self.fixed + sum(min(costs.values()) for costs in self.costs.values())
+
+    def with_free(self, keys: Sequence[Key]) -> Limit:
+        """The same limit with every tensor but ``keys`` at 8 bits."""
+        free = {key: costs for key, costs in self.costs.items() if key in keys}
+        kept = sum(costs[8] for key, costs in self.costs.items() if key not in keys)
+        return replace(self, fixed=self.fixed + kept, costs=free)
+
+    def used(self, widths: Mapping[Key, int]) -> int:
+        """What a choice of widths needs."""
+        return self.fixed + sum(costs[widths[key]] for key, costs in self.costs.items())
+
+
+def packed_weight_bytes(layer: LayerSpec, bits: int) -> int:
+    """Bytes of a layer's weights, packed without padding."""
+    return tensor_bytes(layer.weight_elements, bits)
+
+
+def flash_limit(
+    layers: Sequence[LayerSpec],
+    budget: int,
+    widths: Sequence[int] = WIDTHS,
+    weight_bytes: WeightBytes = packed_weight_bytes,
+    fixed: int | None = None,
+) -> Limit:
+    """Weights and constants within ``budget`` bytes.
+
+    ``fixed``: bytes beside the weights; by default the paper's accounting of the constants.
+    """
+    owners = [layer for layer in layers if layer.weight_elements]
+    if fixed is None:
+        fixed = sum(
+            side_bytes(Variant.PC_ICN, layer.out_channels, layer is layers[-1]) for layer in owners
+        )
+    costs: dict[Key, dict[int, int]] = {
+        ("weights", o.name): {bits: weight_bytes(o, bits) for bits in widths} for o in owners
+    }
+    return Limit("flash", budget, fixed, costs)
+
+
+def two_tensor_limits(
+    layers: Sequence[LayerSpec], budget: int, widths: Sequence[int] = WIDTHS
+) -> list[Limit]:
+    """The paper's RAM model: the inputs and the output of every layer within ``budget``."""
+    fixed_tensors = _fixed_tensors(layers)
+    limits = []
+    for layer in layers:
+        if layer.op == "global_avg_pool":
+            continue
+        costs: dict[Key, dict[int, int]] = {}
+        fixed = 0
+        sizes = dict(zip(layer.x, layer.x_elements, strict=True)) | {layer.y: layer.y_elements}
+        for name, elements in sizes.items():
+            if name in fixed_tensors:
+                fixed += tensor_bytes(elements, 8)
+            else:
+                costs["activations", name] = {b: tensor_bytes(elements, b) for b in widths}
+        limits.append(Limit(f"RAM of layer {layer.name}", budget, fixed, costs))
+    return limits
+
+
+def sensitivity_bit_plan(
+    layers: Sequence[LayerSpec],
+    damage: DamageTable,
+    limits: Sequence[Limit],
+    flash_budget: int,
+    ram_budget: int,
+    widths: Sequence[int] = WIDTHS,
+    memory_model: str = "two-tensor",
+) -> BitPlan:
+    """The widths of least total damage within all ``limits``.
+
+    Raises DoesNotFitError, naming what is over and the smallest budgets that would do.
+    """
+    keys = _keys(layers, damage)
+    _check_damage(damage, keys, widths)
+    limits = [limit.with_free(keys) for limit in limits]
+    _check_feasible(limits)
+    chosen = _solve(keys, damage, limits, widths)
+    base = uniform_bit_plan(layers, 8, 8)
+    activations, weights = dict(base.activations), dict(base.weights)
+    for (kind, name), bits in chosen.items():
+        (weights if kind == "weights" else activations)[name] = bits
+    return BitPlan(
+        activations=activations,
+        weights=weights,
+        cuts=_cuts(layers, chosen),
+        ro_bytes=ro_bytes(layers, activations, weights),
+        rw_bytes=rw_bytes(layers, activations),
+        flash_budget=flash_budget,
+        ram_budget=ram_budget,
+        policy="sensitivity",
+        memory_model=memory_model,
+    )
+
+
+def paper_plan_text(
+    layers: Sequence[LayerSpec], damage: DamageTable, plan: BitPlan, flash: int, ram: int
+) -> list[tuple[str, str, str, str, str]]:
+    """A table of ``plan`` beside the paper's: policy, activations, weights, bytes, damage."""
+    rows = [("policy", "activations", "weights", "ro + rw bytes", "predicted damage")]
+    plans = [plan]
+    try:
+        plans.append(paper_bit_plan(layers, flash, ram))
+    except DoesNotFitError:
+        rows.append(("paper", "infeasible", "", "", ""))
+    for one in plans:
+        size = f"{one.ro_bytes} + {one.rw_bytes}"
+        strings = one.activation_string(layers), one.weight_string(layers)
+        rows.append((one.policy, *strings, size, f"{damage.of_plan(one):.4f}"))
+    return rows
+
+
+def _fixed_tensors(layers: Sequence[LayerSpec]) -> set[str]:
+    """The network's inputs and the logits, which keep 8 bits."""
+    written = {layer.y for layer in layers}
+    return {name for layer in layers for name in layer.x if name not in written} | {layers[-1].y}
+
+
+def _keys(layers: Sequence[LayerSpec], damage: DamageTable) -> list[Key]:
+    """What may be narrowed: activations only where their damage was measured."""
+    fixed = _fixed_tensors(layers)
+    tensors = dict.fromkeys(layer.y for layer in layers if layer.y not in fixed)
+    owners = [layer.name for layer in layers if layer.weight_elements]
+    measured = [("activations", name) for name in tensors if name in damage.activations]
+    return measured + [("weights", name) for name in owners]
+
+
+def _costs(damage: DamageTable, key: Key) -> dict[int, float]:
+    table = damage.weights if key[0] == "weights" else damage.activations
+    return {8: 0.0} | table.get(key[1], {})
+
+
+def _check_damage(damage: DamageTable, keys: Sequence[Key], widths: Sequence[int]) -> None:
+    for key in keys:
+        missing = sorted(set(widths) - set(_costs(damage, key)))
+        if missing:
+            raise InvalidValueError(
+                f"damage table: no damage for {key[0]} {key[1]!r} at {missing[0]} bits; it was"
+                " measured for another network or for fewer widths"
+            )
+
+
+def _check_feasible(limits: Sequence[Limit]) -> None:
+    over = [limit for limit in limits if limit.smallest > limit.budget]
+    if not over:
+        return
+    # Limits of one budget share it: the worst one tells the smallest budget that would work.
+    told = {}
+    for limit in sorted(over, key=lambda one: one.smallest):
+        told[limit.what.split(" ")[0]] = (
+            f"{limit.what}: {limit.smallest} {limit.unit} with every tensor at its narrowest, the"
+            f" budget is {limit.budget}, {limit.smallest - limit.budget} too few; the smallest"
+            f" budget that would work is {limit.smallest} {limit.unit}"
+        )
+    raise DoesNotFitError(
+        "no widths fit: " + "; ".join(told.values()) + "; or take a network with fewer channels or"
+        " a lower resolution"
+    )
+
+
+def _solve(
+    keys: Sequence[Key], damage: DamageTable, limits: Sequence[Limit], widths: Sequence[int]
+) -> dict[Key, int]:
+    from scipy.optimize import Bounds, LinearConstraint, milp
+
+    index = {(key, bits): i for i, (key, bits) in enumerate((k, b) for k in keys for b in widths)}
+    # A hair against every cut settles ties, always the same way.
+    cost = np.array([_costs(damage, key)[bits] + 1e-9 * (8 - bits) for key, bits in index])
+    choose_one = np.zeros((len(keys), len(index)))
+    for row, key in enumerate(keys):
+        choose_one[row, [index[key, bits] for bits in widths]] = 1
+    used = np.zeros((len(limits), len(index)))
+    for row, limit in enumerate(limits):
+        for key, costs in limit.costs.items():
+            for bits, size in costs.items():
+                used[row, index[key, bits]] = size
+    room = np.array([limit.budget - limit.fixed for limit in limits], float)
+    constraints = [LinearConstraint(choose_one, 1, 1)]
+    if len(limits):
+        # Rows in whole bytes: the solver's feasibility tolerance, 1e-6, is far below one.
+        constraints.append(LinearConstraint(used, -np.inf, room))
+    options = {"mip_rel_gap": 0.0}
+    found = milp(
+        cost,
+        constraints=constraints,
+        integrality=np.ones(len(index)),
+        bounds=Bounds(0, 1),
+        options=options,
+    )
+    if found.x is None:
+        raise DoesNotFitError(
+            f"bit search: no widths satisfy all limits together ({found.message})"
+        )
+    chosen = {key: bits for (key, bits), i in index.items() if found.x[i] > 0.5}
+    for limit in limits:
+        assert limit.used(chosen) <= limit.budget, limit.what
+    return chosen
+
+
+def _cuts(layers: Sequence[LayerSpec], chosen: Mapping[Key, int]) -> tuple[Cut, ...]:
+    writer = {layer.y: layer.name for layer in reversed(layers)}
+    cuts = []
+    for (kind, name), bits in chosen.items():
+        if bits < 8:
+            ram = kind == "activations"
+            layer = writer[name] if ram else name
+            cuts.append(Cut(name, 8, bits, "rw" if ram else "ro", layer))
+    return tuple(cuts)

@@ -1,0 +1,98 @@
+"""Who chooses the widths: a policy maps byte budgets to a BitPlan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tvm_mpq.errors import DoesNotFitError
+from tvm_mpq.quant.bit_plan import UNLIMITED, BitPlan
+from tvm_mpq.quant.bit_program import (
+    flash_limit,
+    paper_plan_text,
+    sensitivity_bit_plan,
+    two_tensor_limits,
+)
+from tvm_mpq.quant.bit_search import RamModel, paper_bit_plan, uniform_bit_plan
+from tvm_mpq.quant.network import FloatNetwork
+from tvm_mpq.specs import LayerSpec
+
+POLICIES = ("paper", "sensitivity")
+_IMAGES = 64
+
+
+class PaperPolicy:
+    """Cuts by bytes alone (Algorithms 1 and 2 of arXiv 1905.13082)."""
+
+    def __init__(self, layers: Sequence[LayerSpec]) -> None:
+        self._layers = layers
+
+    def plan(self, flash: int, ram: int, ram_model: RamModel | None = None) -> BitPlan:
+        """Widths for budgets in bytes, two tensors or what ``ram_model`` says limiting the RAM.
+
+        Raises DoesNotFitError.
+        """
+        return paper_bit_plan(self._layers, flash, ram, ram_model=ram_model)
+
+    def compared(self, _plan: BitPlan, _flash: int, _ram: int) -> list[Any]:
+        """A table of policies; empty, as there is only this one."""
+        return []
+
+
+class SensitivityPolicy:
+    """The widths of least measured damage under the same budgets.
+
+    Damages are measured once, on the first use; those of activations only if the RAM asks for cuts.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[LayerSpec],
+        network: FloatNetwork,
+        images: npt.NDArray[np.uint8],
+        cache: Path | None = None,
+    ) -> None:
+        self._layers, self._network, self._cache = layers, network, cache
+        self._images = images[:_IMAGES]
+        self._damage: dict[bool, Any] = {}
+
+    def plan(self, flash: int, ram: int, ram_model: RamModel | None = None) -> BitPlan:
+        """Widths for budgets in bytes. Raises DoesNotFitError.
+
+        Where ``ram_model`` (row streaming) fits 8-bit activations, none is cut. Otherwise two
+        tensors of every layer must fit: the solver needs linear limits, and the streamed plan's
+        bytes are none.
+        """
+        uncut = ram_model is not None and not self._cuts_activations(ram, ram_model)
+        eight = uniform_bit_plan(self._layers, 8, 8)
+        damage = self._measured(not uncut and eight.rw_bytes > ram)
+        limits = [flash_limit(self._layers, flash)]
+        if not uncut:
+            limits += two_tensor_limits(self._layers, ram)
+        return sensitivity_bit_plan(self._layers, damage, limits, flash, ram)
+
+    def _cuts_activations(self, ram: int, ram_model: RamModel) -> bool:
+        try:
+            plan = paper_bit_plan(self._layers, UNLIMITED, ram, ram_model=ram_model)
+        except DoesNotFitError:
+            return True
+        return min(plan.activations.values()) < 8
+
+    def compared(self, plan: BitPlan, flash: int, ram: int) -> list[Any]:
+        """``plan`` beside the paper's: policy, activations, weights, bytes, predicted damage."""
+        damage = self._damage.get(True) or self._damage[False]
+        return [list(row) for row in paper_plan_text(self._layers, damage, plan, flash, ram)]
+
+    def _measured(self, activations: bool) -> Any:
+        from tvm_mpq.quant.sensitivity import measure_damage
+
+        if activations not in self._damage:
+            eight = uniform_bit_plan(self._layers, 8, 8)
+            self._damage[activations] = measure_damage(
+                self._network, eight, self._images, self._cache, activations=activations
+            )
+        return self._damage[activations]

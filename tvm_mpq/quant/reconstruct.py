@@ -1,0 +1,318 @@
+"""Post-training reconstruction: layer by layer, against the float network, without labels.
+
+Each layer sees the codes that the layers before it really give. In order: weights are rounded for
+their output (``weight_rounding``), the scale per channel is refit, the offset makes the mean output
+that of the float layer, then units per channel and the range of the output are set
+(``activation_ranges``). The result is exact integers; nothing is trained.
+
+Memory: the codes and the float16 reference of one layer's input and output for all images, and
+float32 samples of at most ``SAMPLE_BYTES``. A run continues from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tvm_mpq.errors import CalibrationError, InvalidValueError
+from tvm_mpq.progress import track
+from tvm_mpq.quant.activation_ranges import channel_units, matching_offset, output_range, sample
+from tvm_mpq.quant.bit_plan import BitPlan
+from tvm_mpq.quant.checkpoint import Checkpoint
+from tvm_mpq.quant.float_network import FloatTeacher, activate, real_images, weightless
+from tvm_mpq.quant.icn import RealLayer
+from tvm_mpq.quant.integer_network import JoinStep, PoolStep, convolve, weighted_step
+from tvm_mpq.quant.network import KEEPS_RANGE, WEIGHTED, Block, FloatNetwork
+from tvm_mpq.quant.quantization import Quantization
+from tvm_mpq.quant.result import QuantizationResult, Range
+from tvm_mpq.quant.weight_rounding import Covariance, rounded, target_weights
+
+SAMPLE_BYTES = 64 << 20
+COVARIANCE_POSITIONS = 300_000
+_BATCH = 20
+
+
+@dataclass(frozen=True)
+class ReconstructionOptions:
+    """Which steps are taken; the defaults are the best found on held-out calibration images.
+
+    Attributes
+    ----------
+    rounding_of_weights: "gptq" or "nearest". bias: match the mean outputs of the float network.
+    equalize: exponent of cross-layer equalization, 0 for none, 0.5 for half of the ratio.
+    channel_clips: a clip per channel before depthwise layers, and of narrow activations before
+        layers with 8-bit weights.
+    asymmetric: round towards the weights that are best on quantized inputs, not the float ones.
+    refit: fit the scale of each channel to its codes. range_method: "mse" or "max".
+    rounding: of activations, "nearest" or "floor".
+    """
+
+    rounding_of_weights: str = "gptq"
+    bias: bool = True
+    equalize: float = 0.5
+    channel_clips: bool = True
+    asymmetric: bool = False
+    refit: bool = True
+    range_method: str = "mse"
+    rounding: str = "nearest"
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("rounding_of_weights", ("gptq", "nearest")),
+            ("range_method", ("mse", "max")),
+            ("rounding", ("nearest", "floor")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise InvalidValueError(
+                    f"reconstruction: {name} {getattr(self, name)!r}; allowed are"
+                    f" {' and '.join(allowed)}"
+                )
+        if not 0.0 <= self.equalize <= 1.0:
+            raise InvalidValueError(
+                f"reconstruction: equalize {self.equalize}; expected 0 (off) to 1"
+            )
+
+
+def reconstruct(
+    network: FloatNetwork,
+    plan: BitPlan,
+    images: npt.NDArray[np.uint8],
+    options: ReconstructionOptions | None = None,
+    checkpoint: Path | None = None,
+) -> QuantizationResult:
+    """Weights, offsets and ranges for ``plan`` from unlabelled uint8 images [N, H, W, C].
+
+    Deterministic. ``checkpoint``: a folder where every finished layer is kept; a second call with
+    the same network, plan, images and options continues there.
+
+    Raises CalibrationError for images of a wrong shape, InvalidValueError for a foreign checkpoint.
+    """
+    options = options or ReconstructionOptions()
+    channels, height, width = network.input_shape
+    if images.dtype != np.uint8 or images.shape[1:] != (height, width, channels) or not len(images):
+        raise CalibrationError(
+            f"reconstruction: images are {images.dtype} {list(images.shape)}; expected uint8"
+            f" [N, {height}, {width}, {channels}], typically 500 of them"
+        )
+    store = None
+    if checkpoint is not None:
+        key = json.dumps([plan.to_json(), asdict(options), fingerprint(network, images)])
+        store = Checkpoint(checkpoint, key)
+    with torch.no_grad():
+        return _Reconstructor(network, plan, images, options, store).run()
+
+
+def fingerprint(network: FloatNetwork, images: npt.NDArray[np.uint8]) -> str:
+    """A digest of a network and images: what belongs to them can be told from what does not."""
+    digest = hashlib.sha256(images.tobytes())
+    for block in network.blocks:
+        digest.update(f"{block.name} {block.op} {block.inputs}".encode())
+        for array in (block.weights, block.g, block.h):
+            digest.update(b"" if array is None else array.tobytes())
+    return digest.hexdigest()
+
+
+class _Reconstructor:
+    def __init__(
+        self,
+        network: FloatNetwork,
+        plan: BitPlan,
+        images: npt.NDArray[np.uint8],
+        options: ReconstructionOptions,
+        store: Checkpoint | None,
+    ) -> None:
+        self._network, self._plan, self._options, self._store = network, plan, options, store
+        self._teacher = FloatTeacher(network)
+        spec, image = network.input_spec, torch.from_numpy(np.ascontiguousarray(images))
+        self._images = len(images)
+        self._codes = {network.input: image.permute(0, 3, 1, 2)}
+        self._float = {network.input: real_images(image, spec).half()}
+        image_quantization = Quantization(spec.scale, spec.zero_point, 8, spec.offset)
+        self._quantizations = {network.input: image_quantization}
+        self._units = {network.input: torch.ones(network.input_shape[0])}
+        self._layers: dict[str, RealLayer] = {}
+        self._ranges: dict[str, Range] = {}
+
+    def run(self) -> QuantizationResult:
+        """Every block in order."""
+        started = time.perf_counter()
+        last_use = self._network.last_use()
+        for index, block in enumerate(track(self._network.blocks, "reconstructing")):
+            if block.op in WEIGHTED:
+                self._weighted(block)
+            else:
+                self._weightless(block)
+            for name in block.inputs:
+                if last_use[name] <= index:
+                    self._codes.pop(name, None)
+                    self._float.pop(name, None)
+        method = {"reconstruction": asdict(self._options), "images": self._images}
+        method["seconds"] = round(time.perf_counter() - started, 1)
+        return QuantizationResult(
+            self._plan,
+            self._layers,
+            self._ranges,
+            self._network.input_spec,
+            self._options.rounding,
+            method,
+        )
+
+    def _weightless(self, block: Block) -> None:
+        sources = [self._quantizations[name] for name in block.inputs]
+        bits = self._plan.activations[block.tensor]
+        if block.op in KEEPS_RANGE:
+            y = Quantization(sources[0].scale, sources[0].zero_point, sources[0].bits)
+            self._units[block.name] = self._units[block.inputs[0]]
+        else:
+            self._ranges[block.name] = block.range(bits)
+            y = Quantization.of_range(*block.range(bits), bits)
+            self._units[block.name] = torch.ones(block.shape[0])
+        self._quantizations[block.name] = y
+        nearest = self._options.rounding == "nearest"
+        step: Callable[[list[torch.Tensor]], torch.Tensor] = (
+            PoolStep(block, sources[0], True)
+            if block.op in KEEPS_RANGE
+            else JoinStep(block, sources, y, nearest)
+        )
+        self._advance(block, step, lambda inputs: weightless(block, inputs))
+
+    def _weighted(self, block: Block) -> None:
+        is_last = block is self._network.last
+        found = self._store.read(block.name) if self._store else None
+        if found is None:
+            found = self._solve(block, is_last)
+            if self._store:
+                self._store.write(block.name, *found)
+        layer, units, limits = found
+        self._layers[block.name] = layer
+        if is_last:
+            return
+        self._units[block.name], self._ranges[block.name] = units, limits
+        bits = self._plan.activations[block.tensor]
+        y = self._quantizations[block.name] = Quantization.of_range(*limits, bits)
+        x = self._quantizations[block.inputs[0]]
+        step = weighted_step(block, layer, x, y, self._options.rounding, fast=True)
+        self._advance(block, step, lambda inputs: self._teacher.run_block(block, inputs))
+
+    def _solve(self, block: Block, is_last: bool) -> tuple[RealLayer, torch.Tensor, Range]:
+        """Codes, scales and offsets of a layer, the units and the range of its output."""
+        assert block.g is not None and block.h is not None
+        layer = self._rounded_weights(block)
+        z, teacher = self._pre_activations(block, layer)
+        h = torch.from_numpy(block.h).float()
+        z += h[:, None, None]
+        if self._options.bias:
+            shift = (teacher - z).mean((0, 2, 3))
+            wanted = activate(block, teacher).mean((0, 2, 3))
+            shift += matching_offset(block, z + shift[:, None, None], wanted)
+            z += shift[:, None, None]
+            h = h + shift
+        if is_last:
+            units, limits = torch.ones(block.shape[0]), (0.0, 1.0)
+        else:
+            units, limits = self._output(block, sample(activate(block, z)))
+        scale = units.double().numpy()
+        real = RealLayer(
+            block.name,
+            layer.codes,
+            layer.zw,
+            layer.sw,
+            block.g / scale,
+            h.double().numpy() / scale,
+        )
+        return real, units, limits
+
+    def _rounded_weights(self, block: Block) -> RealLayer:
+        """Codes on a grid per channel; g and h are those of the block."""
+        assert block.weights is not None and block.g is not None and block.h is not None
+        options, bits = self._options, self._plan.weights[block.name]
+        covariance = self._covariance(block)
+        square = covariance.square
+        units = self._units[block.inputs[0]].double()
+        shaped = units[:, None, None, None] if block.groups > 1 else units[:, None, None]
+        real = torch.from_numpy(block.weights).double()
+        shape = (covariance.groups, -1, square.shape[1])
+        weights = (real * shaped).reshape(shape)
+        if options.asymmetric:
+            weights = target_weights(real.reshape(shape), covariance.cross, square)
+        codes, grid = rounded(weights, square, bits, options.rounding_of_weights, options.refit)
+        return RealLayer(
+            block.name,
+            codes.reshape(block.weights.shape).numpy().astype(np.uint8),
+            grid.zero.reshape(-1).numpy().astype(np.uint8),
+            grid.scale.reshape(-1).numpy().astype(np.float64),
+            block.g,
+            block.h,
+        )
+
+    def _covariance(self, block: Block) -> Covariance:
+        """Of the inputs of a layer, in units of their own; the cross one with the float inputs."""
+        (name,) = block.inputs
+        pixels = block.shape[1] * block.shape[2]
+        images = min(self._images, max(16, COVARIANCE_POSITIONS // pixels))
+        covariance = Covariance(block)
+        for rows in _batches(images):
+            wanted = self._float[name][rows].float() if self._options.asymmetric else None
+            covariance.update(self._real(name, rows), wanted)
+        return covariance
+
+    def _pre_activations(self, block: Block, layer: RealLayer) -> tuple[torch.Tensor, torch.Tensor]:
+        """g * conv of quantized inputs and weights, and the float pre-activations, of samples."""
+        (name,) = block.inputs
+        images = min(self._images, max(16, SAMPLE_BYTES // (4 * int(np.prod(block.shape)))))
+        column = (slice(None), None, None, None)
+        centred = layer.codes.astype(np.float64) - layer.zw.astype(np.float64)[column]
+        weights = torch.from_numpy(centred * (layer.sw * layer.g)[column]).float()
+        z, teacher = [], []
+        for rows in _batches(images):
+            z.append(convolve(block, self._real(name, rows), weights))
+            teacher.append(self._teacher.blocks[block.name](self._float[name][rows].float()))
+        return torch.cat(z), torch.cat(teacher)
+
+    def _output(self, block: Block, y: torch.Tensor) -> tuple[torch.Tensor, Range]:
+        """Units per channel and range of an output, from samples y [N, C, H, W]."""
+        options, bits = self._options, self._plan.activations[block.tensor]
+        readers = self._network.readers(block.name)
+        units = torch.ones(block.shape[0])
+        if block.activation != "none" and all(reader.op in WEIGHTED for reader in readers):
+            separate = all(reader.op == "depthwise_conv2d" for reader in readers)
+            exponent = options.equalize
+            # 8-bit weights absorb any units of narrow inputs at no loss: a clip a channel again.
+            wide = all(self._plan.weights[reader.name] == 8 for reader in readers)
+            separate = separate or (bits < 8 and wide)
+            if separate and options.channel_clips:
+                units = channel_units(y, bits, 1.0, True, options.range_method)
+            elif exponent and block.shape[0] > 1:
+                units = channel_units(y, bits, exponent, False, options.range_method)
+        return units, output_range(y, units, bits, options.range_method)
+
+    def _real(self, name: str, rows: slice) -> torch.Tensor:
+        """Quantized values of a tensor in units of its channels, float32 [n, C, H, W]."""
+        quantization = self._quantizations[name]
+        centred = self._codes[name][rows].float() - quantization.zero_point
+        return centred * quantization.scale + quantization.offset
+
+    def _advance(
+        self,
+        block: Block,
+        step: Callable[[list[torch.Tensor]], torch.Tensor],
+        teacher: Callable[[list[torch.Tensor]], torch.Tensor],
+    ) -> None:
+        codes = torch.empty((self._images, *block.shape), dtype=torch.uint8)
+        real = torch.empty((self._images, *block.shape), dtype=torch.float16)
+        for rows in _batches(self._images):
+            codes[rows] = step([self._codes[name][rows] for name in block.inputs])
+            real[rows] = teacher([self._float[name][rows].float() for name in block.inputs]).half()
+        self._codes[block.name], self._float[block.name] = codes, real
+
+
+def _batches(images: int) -> Iterator[slice]:
+    return (slice(start, min(start + _BATCH, images)) for start in range(0, images, _BATCH))

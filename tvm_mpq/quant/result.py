@@ -1,0 +1,190 @@
+"""What quantization decided: codes, scales, offsets and ranges; one file beside the model.
+
+The file is a ``.npz``: arrays ``<layer>/codes``, ``/zw``, ``/sw``, ``/g``, ``/h`` and one JSON
+text, ``header``, with the version, the plan, the ranges and how they came about.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.quant.bit_plan import BitPlan
+from tvm_mpq.quant.calibration import rounding_shift, weight_codes
+from tvm_mpq.quant.icn import ROUNDINGS, RealLayer
+from tvm_mpq.quant.network import KEEPS_RANGE, FloatNetwork
+from tvm_mpq.specs import InputSpec
+
+RESULT_VERSION = 1
+Range = tuple[float, float]
+_ARRAYS = ("codes", "zw", "sw", "g", "h")
+
+
+@dataclass(frozen=True)
+class QuantizationResult:
+    """Everything beside the graph that the integer program is made of.
+
+    Attributes
+    ----------
+    plan: widths. layers: layer name -> codes, zero points, scales and the float g, h per channel.
+        They may be in units of their own per channel (equalization, channel clips): the units of
+        one layer's output are those of its readers' input, which is all that must hold.
+    ranges: block name -> (low, high) of its output; pools and the logits have none.
+    input_spec: how the image's codes become real. rounding: "nearest" or "floor".
+    method: how the values came about, for people.
+    """
+
+    plan: BitPlan
+    layers: dict[str, RealLayer]
+    ranges: dict[str, Range]
+    input_spec: InputSpec
+    rounding: str
+    method: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.rounding not in ROUNDINGS:
+            raise InvalidValueError(
+                f"quantization result: rounding {self.rounding!r}; allowed are"
+                f" {' and '.join(ROUNDINGS)}"
+            )
+        for name, (low, high) in self.ranges.items():
+            if not (np.isfinite([low, high]).all() and low <= 0.0 <= high and low < high):
+                raise InvalidValueError(
+                    f"quantization result: range of {name} is [{low}, {high}]; expected finite"
+                    " bounds with 0 inside"
+                )
+        for layer in self.layers.values():
+            _check_layer(layer, self.plan)
+
+    def save(self, path: Path | str) -> Path:
+        """Write one file; it appears whole or not at all."""
+        path = Path(path)
+        arrays: dict[str, Any] = {
+            f"{name}/{key}": getattr(layer, key)
+            for name, layer in self.layers.items()
+            for key in _ARRAYS
+        }
+        header = {
+            "version": RESULT_VERSION,
+            "plan": self.plan.to_json(),
+            "ranges": self.ranges,
+            "input_spec": self.input_spec.to_json(),
+            "rounding": self.rounding,
+            "method": self.method,
+        }
+        temporary = path.with_name(f".{path.name}.tmp")
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)
+        temporary.replace(path)
+        return path
+
+    @staticmethod
+    def load(path: Path | str) -> QuantizationResult:
+        """Read a file of ``save``. Raises InvalidValueError for a damaged or foreign one."""
+        path = Path(path)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {key: file[key] for key in file.files}
+            header = json.loads(str(arrays.pop("header")))
+            version = header["version"]
+        except FileNotFoundError:
+            raise InvalidValueError(f"{path}: no such quantization result") from None
+        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+            raise InvalidValueError(f"{path}: not a quantization result ({error})") from None
+        if version != RESULT_VERSION:
+            raise InvalidValueError(
+                f"{path}: version {version!r}; this release reads version {RESULT_VERSION};"
+                " quantize again to write a new file"
+            )
+        return _of_parts(path, header, arrays)
+
+    def check_fits(self, network: FloatNetwork) -> None:
+        """Raise InvalidValueError unless the layers and ranges are those of ``network``."""
+        shapes = {b.name: b.weights.shape for b in network.weighted if b.weights is not None}
+        for name, shape in shapes.items():
+            found = self.layers[name].codes.shape if name in self.layers else None
+            if found != shape:
+                raise InvalidValueError(
+                    f"quantization result: layer {name} has codes {found}, expected {shape};"
+                    " it was made for another network"
+                )
+        missing = [b.name for b in network.blocks[:-1] if b.op not in KEEPS_RANGE]
+        missing = [name for name in missing if name not in self.ranges]
+        if missing or set(self.layers) - set(shapes):
+            raise InvalidValueError(
+                f"quantization result: {missing[:1] or sorted(set(self.layers) - set(shapes))[:1]}"
+                " is missing or unknown; it was made for another network"
+            )
+
+
+def _check_layer(layer: RealLayer, plan: BitPlan) -> None:
+    where = f"quantization result: layer {layer.name}"
+    if layer.name not in plan.weights:
+        raise InvalidValueError(f"{where} has no width in the plan; quantize again")
+    largest = int(max(layer.codes.max(initial=0), layer.zw.max(initial=0)))
+    allowed = (1 << plan.weights[layer.name]) - 1
+    if layer.codes.dtype != np.uint8 or layer.zw.dtype != np.uint8 or largest > allowed:
+        raise InvalidValueError(
+            f"{where}: {layer.codes.dtype} codes up to {largest}; allowed are uint8 codes up to"
+            f" {allowed} at {plan.weights[layer.name]} bits"
+        )
+    channels = (layer.codes.shape[0],)
+    for key in ("zw", "sw", "g", "h"):
+        array = getattr(layer, key)
+        if array.shape != channels or not np.isfinite(array).all():
+            raise InvalidValueError(
+                f"{where}: {key} has shape {array.shape} or is not finite; expected {channels}"
+            )
+    if not (layer.sw > 0).all():
+        raise InvalidValueError(f"{where}: a weight scale is not positive; expected positive ones")
+
+
+def _of_parts(
+    path: Path, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
+) -> QuantizationResult:
+    try:
+        names = list(dict.fromkeys(key.rpartition("/")[0] for key in arrays))
+        layers = {name: _read_layer(name, arrays) for name in names}
+        return QuantizationResult(
+            plan=BitPlan.from_json(header["plan"]),
+            layers=layers,
+            ranges={name: (float(r[0]), float(r[1])) for name, r in header["ranges"].items()},
+            input_spec=InputSpec(**header["input_spec"]),
+            rounding=header["rounding"],
+            method=header["method"],
+        )
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise InvalidValueError(f"{path}: not a quantization result ({error!r})") from None
+
+
+def _read_layer(name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> RealLayer:
+    codes, zw, sw, g, h = (arrays[f"{name}/{key}"] for key in _ARRAYS)
+    return RealLayer(name, codes, zw, sw, g, h)
+
+
+def nearest_result(
+    network: FloatNetwork, plan: BitPlan, rounding: str = "nearest", weight_method: str = "mse"
+) -> QuantizationResult:
+    """Plain post-training quantization: calibrated ranges, every weight to its nearest code."""
+    layers = {}
+    for block in network.weighted:
+        assert block.weights is not None and block.g is not None
+        assert block.h is not None and block.x_means is not None
+        codes, zw, sw = weight_codes(block.weights, plan.weights[block.name], weight_method)
+        h = block.h - block.g * rounding_shift(block.weights, codes, zw, sw, block.x_means)
+        layers[block.name] = RealLayer(block.name, codes, zw, sw, block.g, h)
+    ranges = {
+        block.name: block.range(plan.activations[block.tensor])
+        for block in network.blocks[:-1]
+        if block.op not in KEEPS_RANGE
+    }
+    method = {"reconstruction": "none", "weights": weight_method}
+    return QuantizationResult(plan, layers, ranges, network.input_spec, rounding, method)

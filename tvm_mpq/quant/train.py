@@ -1,0 +1,157 @@
+"""``python -m tvm_mpq.quant.train``: retrain an exported network for a bit plan.
+
+    python -m tvm_mpq.quant.train model.pt2 --data IMAGES --flash 2MB --ram 512kB -o run
+    torchrun --nproc-per-node 2 -m tvm_mpq.quant.train model.pt2 --data IMAGES ... -o run
+
+IMAGES holds one folder a class, in alphabetical order (ImageFolder's layout), or an ``images.csv``
+with the columns ``file`` and ``label_0based``. The run's folder receives ``checkpoint.pt``,
+``metrics.csv`` and, at the end, ``quantization.npz``, which ``build(quantization=)`` takes. The
+same command continues an interrupted run.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from torch import distributed
+from torch.utils.data import Dataset
+
+from tvm_mpq.errors import InvalidValueError, MpqError
+from tvm_mpq.images import SUFFIXES, load_image
+from tvm_mpq.quant.bit_plan import BitPlan
+from tvm_mpq.quant.float_network import FloatTeacher
+from tvm_mpq.quant.qat import convert, prepare
+from tvm_mpq.quant.result import QuantizationResult
+from tvm_mpq.quant.training import TRAINED, Recipe, fit
+from tvm_mpq.specs import InputSpec
+
+_PAPER = Recipe()
+
+
+class LabelledFolder(Dataset[tuple[torch.Tensor, int]]):
+    """Images of a folder and their labels, read when asked for: (uint8 [H, W, C], label)."""
+
+    def __init__(self, folder: Path, shape: tuple[int, int, int], resize: str) -> None:
+        self._shape, self._resize = shape, resize
+        self.items = _listed(folder) if (folder / "images.csv").is_file() else _walked(folder)
+        if not self.items:
+            raise InvalidValueError(
+                f"data {folder}: no images; expected one folder a class, or an images.csv"
+            )
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        path, label = self.items[index]
+        image = load_image(path, self._shape, self._resize)
+        return torch.from_numpy(np.array(image)), label
+
+
+def _listed(folder: Path) -> list[tuple[Path, int]]:
+    with (folder / "images.csv").open(newline="", encoding="utf-8") as lines:
+        try:
+            return [(folder / r["file"], int(r["label_0based"])) for r in csv.DictReader(lines)]
+        except (KeyError, ValueError) as error:
+            raise InvalidValueError(
+                f"{folder / 'images.csv'}: {error}; expected columns file and label_0based"
+            ) from None
+
+
+def _walked(folder: Path) -> list[tuple[Path, int]]:
+    if not folder.is_dir():
+        raise InvalidValueError(f"data {folder}: no such folder")
+    classes = sorted(path for path in folder.iterdir() if path.is_dir())
+    return [
+        (path, label)
+        for label, name in enumerate(classes)
+        for path in sorted(name.iterdir())
+        if path.suffix.lower() in SUFFIXES
+    ]
+
+
+def _plan(model: Any, plan: Path | None, flash: str | None, ram: str | None) -> BitPlan:
+    from tvm_mpq.quant.bit_search import paper_bit_plan
+    from tvm_mpq.target import parse_bytes
+
+    if plan is not None:
+        return BitPlan.from_json(plan.read_text())
+    if flash is None or ram is None:
+        raise InvalidValueError("widths: give --start, --plan, or both --flash and --ram")
+    return paper_bit_plan(model.layers, parse_bytes(flash), parse_bytes(ram))
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Training images.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Run folder.")
+@click.option("--plan", type=click.Path(path_type=Path), help="Bit plan as JSON.")
+@click.option("--flash", help="Flash budget for the paper's rule, for example 2MB.")
+@click.option("--ram", help="RAM budget for the paper's rule, for example 512kB.")
+@click.option("--start", type=click.Path(path_type=Path), help="quantization.npz to begin with.")
+@click.option("--input-range", default="-1,1", show_default=True, help="Real range: -1,1 or 0,1.")
+@click.option("--resize", default="crop:0.875", show_default=True, help="whole or crop:FRACTION.")
+@click.option("--calibration-images", default=256, show_default=True)
+@click.option("--epochs", default=_PAPER.epochs, show_default=True)
+@click.option("--batch", default=_PAPER.batch, show_default=True, help="Over all processes.")
+@click.option("--rate", type=float, help="One constant rate.  [default: the paper's schedule]")
+@click.option("--distillation", default=0.0, show_default=True, help="Weight of the teacher, 0-1.")
+@click.option("--trained", default="all", show_default=True, type=click.Choice(TRAINED))
+@click.option("--weights", default="min_max", show_default=True, help="min_max or learned_range.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--workers", default=0, show_default=True, help="Loader processes.")
+@click.option("--save-every", default=0, show_default=True, help="Steps between checkpoints.")
+@click.option("--amp", is_flag=True, help="bfloat16 autocast on a GPU.")
+def main(**options: Any) -> None:
+    """Retrain MODEL.pt2 (torch.export.save) for a bit plan; the paper's recipe by default."""
+    try:
+        _main(**options)
+    except MpqError as error:
+        click.echo(f"tvm_mpq.quant.train: {error}", err=True)
+        sys.exit(2)
+
+
+def _main(model: Path, data: Path, output: Path, **options: Any) -> None:
+    # The command stands above the rooms it joins; the modules of quant know none of them.
+    from relay_passes.graph import shape_of
+    from tvm_mpq.frontends import load_exported_program
+    from tvm_mpq.pipeline import calibrate
+
+    if "WORLD_SIZE" in os.environ and not distributed.is_initialized():
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    spec = InputSpec.from_range(options["input_range"], options["resize"])
+    mod = load_exported_program(model)
+    _, channels, height, width = shape_of(mod["main"].params[0])
+    dataset = LabelledFolder(data, (height, width, channels), options["resize"])
+    count = min(len(dataset), options["calibration_images"])
+    chosen = np.random.default_rng(options["seed"]).permutation(len(dataset))[:count]
+    calibrated = calibrate(mod, np.stack([dataset[int(i)][0].numpy() for i in chosen]), spec)
+    start = QuantizationResult.load(options["start"]) if options["start"] else None
+    widths = (options["plan"], options["flash"], options["ram"])
+    plan = start.plan if start else _plan(calibrated, *widths)
+    student = prepare(calibrated, plan, start, options["weights"])
+    recipe = _recipe(options)
+    teacher = FloatTeacher(calibrated.network) if recipe.distillation else None
+    fit(student, dataset, recipe, output, teacher, options["workers"])
+    if not distributed.is_initialized() or distributed.get_rank() == 0:
+        path = convert(student).result.save(output / "quantization.npz")
+        click.echo(f"saved {path}")
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def _recipe(options: dict[str, Any]) -> Recipe:
+    names = ("epochs", "batch", "distillation", "trained", "seed", "amp", "save_every")
+    rates = ((0, options["rate"]),) if options["rate"] else _PAPER.rates
+    return Recipe(rates=rates, **{name: options[name] for name in names})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+"""A training loop for quantized networks: distillation, schedules, exact resume, several processes.
+
+Every process of a distributed run sees its share of each batch; gradients are averaged, so that two
+processes with half the batch make the same steps as one. A run is a folder: ``checkpoint.pt`` and
+``metrics.csv``. The same command continues it, to the bit on the same machine.
+"""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.quant.qat import QatNetwork
+
+TRAINED = ("all", "narrow")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train; the defaults are the paper's (MLSys 2020): Adam, ten epochs of 128 images.
+
+    Attributes
+    ----------
+    epochs: passes over the data. batch: images a step, over all processes together.
+    rates: learning rate from each epoch on, ((epoch, rate), ...), epochs from 0.
+    clip_decay, range_decay: weight decay of alphas and of learned weight ranges; nothing else.
+    distillation: weight of the divergence from the float network's logits, 0 to 1; the rest is the
+        cross entropy with the labels.
+    trained: "all", or "narrow": only weights below 8 bits and the offsets h of every layer, which
+        does not overfit on a thousand images.
+    seed: order of the images. amp: bfloat16 autocast on a GPU (rounding stays float32).
+    save_every: steps between checkpoints, 0 for the end of each epoch only.
+    """
+
+    epochs: int = 10
+    batch: int = 128
+    rates: tuple[tuple[int, float], ...] = ((0, 1e-4), (5, 5e-5), (8, 1e-5))
+    clip_decay: float = 1e-4
+    range_decay: float = 5e-4
+    distillation: float = 0.0
+    trained: str = "all"
+    seed: int = 0
+    amp: bool = False
+    save_every: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch < 1:
+            raise InvalidValueError(
+                f"recipe: {self.epochs} epochs, batch {self.batch}; expected positive numbers"
+            )
+        if not 0.0 <= self.distillation <= 1.0:
+            raise InvalidValueError(f"recipe: distillation {self.distillation}; expected 0 to 1")
+        if self.trained not in TRAINED:
+            raise InvalidValueError(
+                f"recipe: trained {self.trained!r}; allowed are {' and '.join(TRAINED)}"
+            )
+        if not self.rates or self.rates[0][0] != 0:
+            raise InvalidValueError(f"recipe: rates {self.rates}; the first must begin at epoch 0")
+
+    def rate(self, epoch: int) -> float:
+        """The learning rate of an epoch."""
+        return [rate for start, rate in self.rates if start <= epoch][-1]
+
+
+def fit(
+    student: QatNetwork,
+    data: Dataset[Any],
+    recipe: Recipe,
+    folder: Path,
+    teacher: nn.Module | None = None,
+    workers: int = 0,
+    on_step: Callable[[int, float], None] | None = None,
+) -> QatNetwork:
+    """Train ``student`` in place on (uint8 [H, W, C], label) pairs, continuing a run in ``folder``.
+
+    Under torchrun (a process group is initialized) every process calls this with the same
+    arguments; the first one writes the files.
+
+    Raises InvalidValueError: distillation without teacher, fewer images than a batch, a folder of
+    another recipe.
+    """
+    if recipe.distillation and teacher is None:
+        raise InvalidValueError("recipe: distillation needs a teacher, the float network")
+    return _Run(student, data, recipe, folder, teacher, workers).train(on_step)
+
+
+class _Run:
+    def __init__(
+        self,
+        student: QatNetwork,
+        data: Dataset[Any],
+        recipe: Recipe,
+        folder: Path,
+        teacher: nn.Module | None,
+        workers: int,
+    ) -> None:
+        self.student, self.data, self.recipe, self.folder = student, data, recipe, folder
+        self.workers = workers
+        self.rank, self.world = 0, 1
+        if distributed.is_available() and distributed.is_initialized():
+            self.rank, self.world = distributed.get_rank(), distributed.get_world_size()
+        self.images = len(data)  # type: ignore[arg-type]
+        if recipe.batch % self.world or self.images < recipe.batch:
+            raise InvalidValueError(
+                f"training: {self.images} images, batch {recipe.batch}, {self.world} processes;"
+                " expected at least one batch, and a batch that the processes can share evenly"
+            )
+        self.device = _device(self.rank)
+        student.to(self.device)
+        self.teacher = teacher.to(self.device).eval() if teacher else None
+        self.optimizer = torch.optim.Adam(_groups(student, recipe), lr=recipe.rate(0))
+        self.epoch, self.step = 0, 0
+        folder.mkdir(parents=True, exist_ok=True)
+        self._resume()
+
+    def train(self, on_step: Callable[[int, float], None] | None) -> QatNetwork:
+        """All epochs that are left."""
+        steps = self.images // self.recipe.batch
+        while self.epoch < self.recipe.epochs:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.recipe.rate(self.epoch)
+            started = time.perf_counter()
+            for images, labels in self._batches(self.epoch, self.step):
+                loss = self._one_step(images.to(self.device), labels.to(self.device))
+                self.step += 1
+                row = {
+                    "epoch": self.epoch,
+                    "step": self.step,
+                    "loss": loss,
+                    "rate": self.recipe.rate(self.epoch),
+                    "seconds": round(time.perf_counter() - started, 2),
+                }
+                self._log(row)
+                if on_step:
+                    on_step(self.epoch * steps + self.step, loss)
+                if self.recipe.save_every and self.step % self.recipe.save_every == 0:
+                    self._save()
+            self.epoch, self.step = self.epoch + 1, 0
+            self._save()
+        return self.student.cpu()
+
+    def _batches(self, epoch: int, done: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """This process's share of each batch of an epoch, from step ``done`` on."""
+        generator = torch.Generator().manual_seed(self.recipe.seed * 100_003 + epoch)
+        order = torch.randperm(self.images, generator=generator)
+        share = self.recipe.batch // self.world
+        mine = []
+        for start in range(0, self.images - self.recipe.batch + 1, self.recipe.batch):
+            first = start + self.rank * share
+            mine.append(order[first : first + share])
+        chosen = torch.cat(mine[done:]).tolist() if mine[done:] else []
+        subset = Subset(self.data, chosen)
+        return iter(DataLoader(subset, batch_size=share, num_workers=self.workers))
+
+    def _one_step(self, images: torch.Tensor, labels: torch.Tensor) -> float:
+        device = self.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.recipe.amp and device == "cuda"):
+            logits = self.student(images).float()
+        loss = self._loss(logits, images, labels)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self._average_gradients()
+        self.optimizer.step()
+        value = loss.detach()
+        if self.world > 1:
+            distributed.all_reduce(value)
+        return float(value) / self.world
+
+    def _loss(
+        self, logits: torch.Tensor, images: torch.Tensor, labels: torch.Tensor
+    ) -> torch.Tensor:
+        weight = self.recipe.distillation
+        loss = logits.new_zeros(())
+        if weight < 1.0:
+            loss = loss + (1.0 - weight) * functional.cross_entropy(logits, labels)
+        if weight > 0.0 and self.teacher is not None:
+            with torch.no_grad():
+                wanted = self.teacher(images).float().log_softmax(1)
+            found = logits.log_softmax(1)
+            divergence = functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
+            loss = loss + weight * divergence
+        return loss
+
+    def _average_gradients(self) -> None:
+        if self.world == 1:
+            return
+        # One call for all of them; the networks are small.
+        gradients = [p.grad for p in self.student.parameters() if p.grad is not None]
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        distributed.all_reduce(flat)
+        flat /= self.world
+        for gradient, part in zip(
+            gradients, flat.split([g.numel() for g in gradients]), strict=True
+        ):
+            gradient.copy_(part.view_as(gradient))
+
+    def _log(self, row: dict[str, Any]) -> None:
+        if self.rank:
+            return
+        path = self.folder / "metrics.csv"
+        new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+
+    def _save(self) -> None:
+        if not self.rank:
+            state = {
+                "recipe": asdict(self.recipe),
+                "epoch": self.epoch,
+                "step": self.step,
+                "student": self.student.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+            }
+            temporary = self.folder / ".checkpoint.tmp"
+            torch.save(state, temporary)
+            temporary.replace(self.folder / "checkpoint.pt")
+        if self.world > 1:
+            distributed.barrier()
+
+    def _resume(self) -> None:
+        path = self.folder / "checkpoint.pt"
+        if not path.exists():
+            return
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        wanted = asdict(self.recipe) | {"epochs": state["recipe"]["epochs"]}
+        if state["recipe"] != wanted | {"save_every": state["recipe"]["save_every"]}:
+            raise InvalidValueError(
+                f"{path}: trained with recipe {state['recipe']}, now {asdict(self.recipe)};"
+                " give another folder, or remove it"
+            )
+        self.student.load_state_dict(state["student"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch, self.step = state["epoch"], state["step"]
+
+
+def _device(rank: int) -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda", rank % torch.cuda.device_count())
+    return torch.device("cpu")
+
+
+def _groups(student: QatNetwork, recipe: Recipe) -> list[dict[str, Any]]:
+    """Parameters by weight decay; those that the recipe leaves alone get no gradient."""
+    plain: list[nn.Parameter] = []
+    clips: list[nn.Parameter] = []
+    ranges: list[nn.Parameter] = []
+    narrow = {
+        key for key, layer in student.layers.items() if getattr(layer.quantizer, "bits", 8) < 8
+    }
+    for name, parameter in student.named_parameters():
+        kind = name.rpartition(".")[2]
+        if recipe.trained == "narrow":
+            weight = kind == "weight" and name.split(".")[1] in narrow
+            parameter.requires_grad_(weight or kind == "h")
+        if not parameter.requires_grad:
+            continue
+        group = {"alpha": clips, "low": ranges, "high": ranges}.get(kind, plain)
+        group.append(parameter)
+    decays = ((plain, 0.0), (clips, recipe.clip_decay), (ranges, recipe.range_decay))
+    return [{"params": params, "weight_decay": decay} for params, decay in decays if params]
