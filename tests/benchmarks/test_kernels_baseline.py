@@ -1,6 +1,7 @@
 """No kernel gets more than 2 % slower than the checked-in baseline, and none loses a bit.
 
-After a change that is meant: ``python -m benchmarks.kernels --json > benchmarks/kernels_baseline.json``
+After a change that is meant:
+``python -m benchmarks.kernels --json > benchmarks/kernels_baseline.json``
 """
 
 from __future__ import annotations
