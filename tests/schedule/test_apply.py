@@ -34,14 +34,17 @@ def test_dense_uses_the_single_pixel_kernel() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bits", "calls"),
+    ("bits", "variant", "calls"),
     [
-        ((8, 8), ["mpq_pack_pairs_pw8", "mpq_channels_w8", "mpq_store8"]),
-        ((4, 4), ["mpq_pack_u14w4_x4", "mpq_channels_u14w4", "mpq_store4"]),
+        ((8, 8), "pairs", ["mpq_pack_pairs_pw8", "mpq_channels_w8", "mpq_store8"]),
+        ((4, 4), "u14w4", ["mpq_pack_u14w4_x4", "mpq_channels_u14w4", "mpq_store4"]),
     ],
 )
-def test_blocks_of_a_pointwise_layer_become_calls(bits: tuple[int, int], calls: list[str]) -> None:
-    spec = conv_spec("pointwise_conv2d", tensor(16, 4, 8, bits[0]), 4, bits[0], bits[1])
+def test_blocks_of_a_pointwise_layer_become_calls(
+    bits: tuple[int, int], variant: str, calls: list[str]
+) -> None:
+    chosen = conv_spec("pointwise_conv2d", tensor(16, 4, 8, bits[0]), 4, bits[0], bits[1])
+    spec = replace(chosen, variant=variant)
     after = schedule(spec, primfunc(spec)).script()
     assert [after.count(f'T.call_extern("int32", "{call}"') for call in calls] == [1, 1, 1]
 
