@@ -61,10 +61,10 @@ def random_codes(rng: np.random.Generator, tensor: TensorSpec) -> np.ndarray:
     return np.where(extreme, rng.choice([0, tensor.max_code], codes.shape), codes).astype(np.uint8)
 
 
-def weighted_case(spec: KernelSpec, seed: int, codes: str = "") -> Case:
+def weighted_case(spec: KernelSpec, seed: int, codes: str = "", n0: int | None = None) -> Case:
     """A convolution or dense layer, randomly requantized to span the codes.
 
-    codes: "all max" or "all zero" for inputs and weights alike.
+    codes: "all max" or "all zero" for inputs and weights alike. n0: the exponent of all scales.
     """
     rng = np.random.default_rng(seed)
     x = random_codes(rng, spec.x)
@@ -79,6 +79,9 @@ def weighted_case(spec: KernelSpec, seed: int, codes: str = "") -> Case:
     phi_of = reference.depthwise_conv2d_phi if depthwise else reference.conv2d_phi
     phi = phi_of(x, weights, spec.x.zero_point, zw, spec.strides, spec.padding)
     icn = _random_icn(rng, phi, zw, spec.output.bits)
+    if n0 is not None:
+        small = rng.integers(-300, 300, channels).astype(np.int32)
+        icn = IcnParams(icn.m0, np.full(channels, n0, np.int8), small - phi[:, 0, 0], zw)
     expected = reference.layer(phi, icn, spec.output.zero_point, spec.output.bits)
     packed = pack_weights(spec, weights)
     return Case(spec, [x], packed, pack_icn(spec, icn, weights), np.asarray(expected))

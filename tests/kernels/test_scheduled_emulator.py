@@ -76,3 +76,16 @@ def test_strips_that_are_parts_of_a_row(tmp_path: Path) -> None:
     )
     assert spec.variant == "pairs" and spec.pixels < spec.output.width
     check([weighted_case(spec, 1)], tmp_path)
+
+
+@pytest.mark.parametrize("n0", [-22, -21, -1, 0, 3, 6, 7, 14, 15])
+def test_every_range_of_shifts(tmp_path: Path, n0: int) -> None:
+    """shift = 31 - n0: the way of the high word ends at 52 and at 32, the low one at 25 and 17."""
+    cases = []
+    for seed, (x, y) in enumerate(product(WIDTHS, WIDTHS)):
+        specs = [
+            conv_spec("pointwise_conv2d", tensor(5, 2, 14, x, 1), 3, y, 8, zy=1),
+            conv_spec("depthwise_conv2d", tensor(2, 3, 9, x), 2, y, 2, (3, 3), (1, 1), (1,) * 4),
+        ]
+        cases += [weighted_case(spec, seed, n0=n0) for spec in specs]
+    check(cases, tmp_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.kernels.harness import conv_spec
@@ -17,8 +19,9 @@ tensor = TensorSpec.of_map
 
 
 @pytest.mark.parametrize("w_bits", [8, 4, 2])
-def test_core_of_a_convolution_is_tensorized(w_bits: int) -> None:
-    spec = conv_spec("conv2d", tensor(5, 6, 7, 8), 4, 8, w_bits, (3, 3))
+def test_core_of_a_plain_convolution_is_tensorized(w_bits: int) -> None:
+    chosen = conv_spec("conv2d", tensor(5, 6, 7, 8), 4, 8, w_bits, (3, 3))
+    spec = replace(chosen, variant="", rows=1, pixels=8)
     before, after = primfunc(spec).script(), schedule(spec, primfunc(spec)).script()
     call = f'T.call_extern("int32", "mpq_gemm_x8w{w_bits}_p4c2"'
     assert call not in before and after.count(call) == 1
@@ -30,8 +33,25 @@ def test_dense_uses_the_single_pixel_kernel() -> None:
     assert '"mpq_dot_x8w4_c2"' in schedule(spec, primfunc(spec)).script()
 
 
-def test_depthwise_window_is_unrolled_without_an_extern() -> None:
-    spec = conv_spec("depthwise_conv2d", tensor(4, 8, 8, 8), 4, 8, 8, (3, 3))
+@pytest.mark.parametrize(
+    ("bits", "variant", "calls"),
+    [
+        ((8, 8), "pairs", ["mpq_pack_pairs_pw8", "mpq_channels_w8", "mpq_store8"]),
+        ((4, 4), "u14w4", ["mpq_pack_u14w4_x4", "mpq_channels_u14w4", "mpq_store4"]),
+    ],
+)
+def test_blocks_of_a_pointwise_layer_become_calls(
+    bits: tuple[int, int], variant: str, calls: list[str]
+) -> None:
+    chosen = conv_spec("pointwise_conv2d", tensor(16, 4, 8, bits[0]), 4, bits[0], bits[1])
+    spec = replace(chosen, variant=variant)
+    after = schedule(spec, primfunc(spec)).script()
+    assert [after.count(f'T.call_extern("int32", "{call}"') for call in calls] == [1, 1, 1]
+
+
+def test_plain_depthwise_window_is_unrolled_without_an_extern() -> None:
+    chosen = conv_spec("depthwise_conv2d", tensor(4, 8, 8, 8), 4, 8, 8, (3, 3))
+    spec = replace(chosen, variant="", rows=1)
     after = schedule(spec, primfunc(spec)).script()
     assert "call_extern" not in after and after.count("T.unroll(3)") == 2
 

@@ -3,8 +3,11 @@
     y = clamp(Zy + floor(M0 * phi / 2**shift))     32 <= shift <= 52
 
 SMMLA adds the high word of M0 * phi to Zy << (shift - 32); ASR and USAT finish it. Dropping the
-low word first is exact, since floor(floor(v / 2**32) / 2**s) = floor(v / 2**(32 + s)). Other
-shifts take the C path; trained layers have none.
+low word first is exact, since floor(floor(v / 2**32) / 2**s) = floor(v / 2**(32 + s)).
+
+17 <= shift < 32 (a scale of 1/2 or more, as layers of few taps or coarse weights have): phi is cut
+to 16 bits, which changes no code because its product would be far beyond the largest one, and
+shifted left by 32 - shift instead; then the high word is the result. Other shifts take the C path.
 """
 
 from __future__ import annotations
@@ -15,15 +18,20 @@ from tvm_mpq.kernels.asm.ops import Op
 from tvm_mpq.kernels.asm.scheduler import Scheduled, schedule_block
 
 
-def store_body(bits: int, words: int = 1) -> Scheduled:
+def store_body(bits: int, words: int = 1, low: bool = False) -> Scheduled:
     """Output words: load, SMMLA, ASR, USAT and one ORR a code."""
     block: list[Op] = []
     codes = 32 // bits
     for j in range(codes * words):
         place = j % codes
         block.append(ops.load(f"%a{j}", "r0", 4 * j))
-        block.append(ops.multiply_add("smmla", f"%p{j}", f"%a{j}", "r4", "r6"))
-        block.append(ops.shift_register("asr", f"%s{j}", f"%p{j}", "r5"))
+        if low:
+            block.append(ops.saturate(f"%c{j}", f"%a{j}", 16, "ssat"))
+            block.append(ops.shift_register("lsl", f"%l{j}", f"%c{j}", "r5"))
+            block.append(ops.multiply_add("smmla", f"%s{j}", f"%l{j}", "r4", "r6"))
+        else:
+            block.append(ops.multiply_add("smmla", f"%p{j}", f"%a{j}", "r4", "r6"))
+            block.append(ops.shift_register("asr", f"%s{j}", f"%p{j}", "r5"))
         block.append(ops.saturate(f"%u{j}", f"%s{j}", bits))
         if place:
             before = f"%o{j - 1}" if place > 1 else f"%u{j - 1}"
@@ -36,19 +44,20 @@ def store_body(bits: int, words: int = 1) -> Scheduled:
     return schedule_block(block, free, is_loop=True)
 
 
-def store_text(bits: int) -> str:
-    """``mpq_store_y8``, ``_y4``, ``_y2``."""
-    name, block = f"mpq_store_y{bits}", store_body(bits)
+def store_text(bits: int, low: bool = False) -> str:
+    """``mpq_store_y8``, ``_y4``, ``_y2``, and the same for low shifts."""
+    name, block = f"mpq_store_y{bits}" + "_low" * low, store_body(bits, 1, low)
     comment = (
         f"void {name}(const int32_t *acc, void *y, const int32_t *icn, int32_t width,\n"
         "             int32_t rows, int32_t stride)\n"
-        f"icn: M0, shift - 32, Zy << (shift - 32). A word: {block.cycles:g} cycles."
+        f"icn: M0, {'32 - shift, Zy' if low else 'shift - 32, Zy << (shift - 32)'}."
+        f" A word: {block.cycles:g} cycles."
     )
     shift = {8: 2, 4: 3, 2: 4}[bits]
     # Two words are a row of 14: a loop of pairs is not left by a mispredicted branch.
     pairs = []
     if bits == 4:
-        pairs = ["tst r7, #1", "bne .Lword", ".Lpair:", *store_body(bits, 2).lines]
+        pairs = ["tst r7, #1", "bne .Lword", ".Lpair:", *store_body(bits, 2, low).lines]
         pairs += ["cmp r7, #0", "bne .Lpair", "b .Lend"]
     lines = [
         "push {r4-r11, lr}",

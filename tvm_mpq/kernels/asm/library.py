@@ -14,6 +14,7 @@ _FILES: dict[str, Callable[[], str]] = {
     **{f"mpq_core_smlad_k{unroll}.S": partial(core_text, unroll) for unroll in (8, 16)},
     **{f"mpq_expand_w{bits}.S": partial(expand_text, bits) for bits in (8, 4, 2)},
     **{f"mpq_store_y{bits}.S": partial(store_text, bits) for bits in (8, 4, 2)},
+    **{f"mpq_store_y{bits}_low.S": partial(store_text, bits, True) for bits in (8, 4, 2)},
     **{
         f"{depthwise.name_of(*shape)}.S": partial(depthwise.text, *shape)
         for shape in product((1, 2), (8, 4, 2), depthwise.PITCHES)

@@ -269,10 +269,10 @@ def shift_register(name: str, target: str, a: str, count: str) -> Op:
     )
 
 
-def saturate(target: str, a: str, bits: int) -> Op:
-    """USAT target, #bits, a."""
+def saturate(target: str, a: str, bits: int, name: str = "usat") -> Op:
+    """USAT or SSAT target, #bits, a."""
     return Op(
-        f"usat {{0}}, #{bits}, {{1}}",
+        f"{name} {{0}}, #{bits}, {{1}}",
         (target, a),
         Kind.DSP,
         _early(a),

@@ -27,8 +27,8 @@ _TEMPORARIES = ("r2", "r3", "r12", "lr")
 def core_body(pixels: int, unroll: int = UNROLL) -> Scheduled:
     """One iteration: ``unroll`` taps x ``pixels`` x 2 channels.
 
-    The first operands of the next one are loaded at its end, into the registers in which the loop
-    expects them.
+    The first operands of the next iteration are loaded at its end, into the registers in which the
+    loop expects them.
     """
     sums = _SUMS[:pixels], _SUMS[4 : 4 + pixels]
     free = (*_TEMPORARIES, *(r for r in _SUMS if r not in sums[0] + sums[1]))
@@ -70,7 +70,7 @@ def _group(pixels: int, unroll: int) -> list[str]:
     label = f".Lgroup{pixels}"
     return [
         f"{label}:",
-        # x bytes of the taps but the last iteration's
+        # x bytes of all iterations but the last.
         f"ldr r12, [sp, #{24 if pixels == 4 else 28}]",
         "ldr r3, [sp, #20]",
         "add r12, r0, r12",

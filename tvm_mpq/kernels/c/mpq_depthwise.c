@@ -86,7 +86,11 @@ void mpq_dw_taps(void *taps, const void *w, int32_t bits, const int32_t *icn, in
                  int32_t channel, int32_t zy) {
   uint32_t *to = taps;
   const int32_t half = icn[2 * channels + channel / 2] >> (channel % 2 * 16);
-  const int32_t shift = half & 0xFF;
+  const int32_t bq = icn[channel];
+  int32_t shift = half & 0xFF;
+  /* A low shift becomes 32 by scaling the sum: 7 more bits fit halfwords and sums. */
+  const int32_t up = shift < 32 && shift >= 25 && bq < 1 << 23 && bq > -(1 << 23) ? 32 - shift : 0;
+  shift += up;
   const uint32_t zero = (uint32_t)half >> 8 & 0xFFu, mask = (1u << bits) - 1u;
   const uint32_t bit = (uint32_t)(channel * 9 * bits);
   const uint32_t *word = (const uint32_t *)w + (bit >> 5);
@@ -100,7 +104,7 @@ void mpq_dw_taps(void *taps, const void *w, int32_t bits, const int32_t *icn, in
         stream |= (uint64_t)*word++ << ready;
         ready += 32;
       }
-      row[kx] = ((uint32_t)stream & mask) - zero;
+      row[kx] = (((uint32_t)stream & mask) - zero) << up;
       stream >>= bits;
       ready -= bits;
     }
@@ -108,7 +112,7 @@ void mpq_dw_taps(void *taps, const void *w, int32_t bits, const int32_t *icn, in
     to[2 * ky + 1] = (row[1] & 0xFFFFu) | row[2] << 16;
   }
   const int32_t fast = shift >= 32 && shift <= 52;
-  to[6] = (uint32_t)icn[channel];
+  to[6] = (uint32_t)bq << up;
   to[7] = (uint32_t)icn[channels + channel];
   to[8] = (uint32_t)(shift - 32);
   to[9] = fast ? (uint32_t)zy << (shift - 32) : 0u;

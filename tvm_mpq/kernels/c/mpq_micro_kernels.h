@@ -75,7 +75,9 @@ void mpq_pack_pairs_image(void *operands, const void *x, int32_t ring, int32_t r
                        int32_t width, int32_t zy, const int32_t *icn, int32_t channels,         \
                        int32_t channel, int32_t line_words);                                    \
   void mpq_store_y##BITS(const int32_t *acc, void *y, const int32_t *icn, int32_t width,        \
-                         int32_t rows, int32_t stride)
+                         int32_t rows, int32_t stride);                                         \
+  void mpq_store_y##BITS##_low(const int32_t *acc, void *y, const int32_t *icn, int32_t width,  \
+                               int32_t rows, int32_t stride)
 DECLARE_STORE(8);
 DECLARE_STORE(4);
 DECLARE_STORE(2);

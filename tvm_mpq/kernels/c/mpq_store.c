@@ -23,8 +23,12 @@ static uint32_t requantized(int32_t phi, int32_t m0, int32_t shift, int32_t zy, 
   }
 
 #ifdef MPQ_ASSEMBLY
-#define FAST(BITS, acc, y, icn, width, rows, stride) \
-  mpq_store_y##BITS(acc, y, icn, width, rows, stride)
+#define FAST(BITS, acc, y, icn, width, rows, stride)        \
+  if (low) {                                                \
+    mpq_store_y##BITS##_low(acc, y, icn, width, rows, stride); \
+  } else {                                                  \
+    mpq_store_y##BITS(acc, y, icn, width, rows, stride);    \
+  }
 #else
 #define FAST(BITS, acc, y, icn, width, rows, stride) \
   plain##BITS(acc, y, (icn)[0], shift, zy, width, rows, stride)
@@ -37,8 +41,10 @@ static uint32_t requantized(int32_t phi, int32_t m0, int32_t shift, int32_t zy, 
                        int32_t channel, int32_t line_words) {                                   \
     const int32_t m0 = icn[channels + channel];                                                 \
     const int32_t shift = (icn[2 * channels + channel / 2] >> (channel % 2 * 16)) & 0xFF;       \
-    const int32_t fast = shift >= 32 && shift <= 52;                                            \
-    const int32_t parameters[3] = {m0, shift - 32, fast ? zy << (shift - 32) : 0};              \
+    const int32_t normal = m0 >= 0x40000000 || m0 < -0x3FFFFFFF || m0 == 0;                     \
+    const int32_t low = shift < 32, fast = low ? shift >= 17 && normal : shift <= 52;           \
+    const int32_t parameters[3] = {m0, low ? 32 - shift : shift - 32,                           \
+                                   low ? zy : zy << (fast ? shift - 32 : 0)};                   \
     uint32_t *lines = (uint32_t *)y + channel * line_words;                                     \
     while (rows > 0) {                                                                          \
       const int32_t at = row < ring ? row : row % ring, room = ring - at, count = rows < room ? rows : room;       \
