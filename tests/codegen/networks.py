@@ -167,7 +167,8 @@ class HostPlans:
     def __init__(self, network: Network, plans: list[StagePlan], folder: Path) -> None:
         self._image = np.ascontiguousarray(network.image)
         self._plans = plans
-        sources = [str(codegen.MICRO_KERNEL_DIR / "mpq_micro_kernels.c")]
+        names = [name for name in codegen.micro_kernel_sources() if name.endswith(".c")]
+        sources = [str(folder / name) for name in names]
         # All plans call the same kernels: their C is made once.
         kernels = codegen._kernels(network.program("p0"))
         for index, plan in enumerate(plans):

@@ -21,7 +21,7 @@ from tests.relay_passes.networks import (
     small_net_with_ranges,
 )
 from tvm_mpq.codegen.host import HostLibrary
-from tvm_mpq.codegen.library import check_module_name, generate_library
+from tvm_mpq.codegen.library import check_module_name, generate_library, micro_kernel_sources
 from tvm_mpq.codegen.model_library_format import export_folder, metadata
 from tvm_mpq.codegen.plain_c import kernel_signature, kernel_source
 from tvm_mpq.codegen.program import Program, plan_memory
@@ -205,10 +205,12 @@ def test_model_library_format(program: Program, tmp_path: Path) -> None:
         "parameters/small_net.params",
         "src/small_net.relax",
         f"{code}/include/tvmgen_small_net.h",
-        f"{code}/include/mpq_micro_kernels.h",
         f"{code}/src/small_net_lib0.c",
         f"{code}/src/small_net_lib1.c",
-        f"{code}/src/mpq_micro_kernels.c",
+        *(
+            f"{code}/{'include' if name.endswith('.h') else 'src'}/{name}"
+            for name in micro_kernel_sources()
+        ),
     }
     content = json.loads((folder / "metadata.json").read_text())
     assert content["version"] == 7

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.kernels.cases import COVERING, row_cases, special_cases, weighted_cases, weightless_cases
 from tests.kernels.harness import conv_spec
 from tvm_mpq.errors import AccumulatorOverflowError, DoesNotFitError, InvalidValueError
-from tvm_mpq.kernels.choose import choose
+from tvm_mpq.kernels.choose import choose, largest_pixel_tile
 from tvm_mpq.kernels.pack import pack_icn, pack_weights, unpack_weights
 from tvm_mpq.kernels.spec import PIXEL_TILE, KernelSpec
 from tvm_mpq.quant.icn import IcnParams
@@ -38,8 +38,8 @@ def test_json_round_trip() -> None:
 def test_names_and_symbols() -> None:
     wide = tensor(16, 14, 14, 4, 3)
     pointwise = conv_spec("pointwise_conv2d", wide, 8, 8, 4)
-    assert pointwise.name == "pw_x4w4y8_p4c2_smlad"
-    assert pointwise.symbol == "mpq_pw_x4w4y8_p4c2_smlad_hcw14x14x16_hcw14x14x8_z3_0"
+    assert pointwise.name == "pw_x4w4y8_p4c2r14_pairs"
+    assert pointwise.symbol == "mpq_pw_x4w4y8_p4c2r14_pairs_hcw14x14x16_hcw14x14x8_z3_0"
     depthwise = conv_spec("depthwise_conv2d", wide, 16, 2, 8, (3, 3), (2, 1), (1, 1, 1, 1))
     assert depthwise.name == "dw3x3s2x1_x4w8y2_r1"
     add = KernelSpec("add", (wide, tensor(16, 14, 14, 8)), tensor(16, 14, 14, 2))
@@ -97,7 +97,7 @@ def test_weights_unpack(bits: int, out: int, inputs: int, depthwise: bool) -> No
 
 def test_whole_rows_are_packed_where_scratch_allows() -> None:
     layer = KernelSpec("pointwise_conv2d", (tensor(32, 8, 21, 8),), tensor(8, 8, 21, 4), 8)
-    assert choose(layer, TARGET).pixels == 24  # 21 rounded up to whole tiles
+    assert largest_pixel_tile(layer, TARGET).pixels == 24  # 21 rounded up to whole tiles
 
 
 @pytest.mark.parametrize("y_bits", WIDTHS)
@@ -107,9 +107,8 @@ def test_tiles_shrink_with_the_scratch_limit(y_bits: int) -> None:
     per_word = 32 // y_bits
     seen = []
     for limit in range(16 * 1024, 255, -64):
-        try:
-            spec = choose(layer, Target("stm32h7", scratch=limit))
-        except DoesNotFitError:
+        spec = largest_pixel_tile(layer, Target("stm32h7", scratch=limit))
+        if spec.scratch_bytes > limit:
             break
         assert spec.scratch_bytes <= limit and spec.pixels % PIXEL_TILE == 0
         assert spec.pixels % per_word == 0 or spec.pixels < per_word

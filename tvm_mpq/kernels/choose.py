@@ -19,7 +19,7 @@ def choose(layer: KernelSpec, target: Target) -> KernelSpec:
     Raises DoesNotFitError when no tile keeps the operand buffer inside the scratch limit.
     """
     if layer.op in GEMM_OPS and layer.op != "dense":
-        layer = _best_strip(layer, target) or _largest_pixel_tile(layer, target)
+        layer = _best_strip(layer, target) or largest_pixel_tile(layer, target)
     if layer.op == "depthwise_conv2d":
         layer = _planar(layer, target) or layer
     if layer.scratch_bytes > target.scratch:
@@ -31,7 +31,7 @@ def choose(layer: KernelSpec, target: Target) -> KernelSpec:
     return layer
 
 
-def _largest_pixel_tile(layer: KernelSpec, target: Target) -> KernelSpec:
+def largest_pixel_tile(layer: KernelSpec, target: Target) -> KernelSpec:
     """Whole rows if they fit; else whole output words; else the smallest tile of the kernel."""
     width, per_word = layer.output.width, layer.output.codes_per_word
     whole_row = -(-width // PIXEL_TILE) * PIXEL_TILE
