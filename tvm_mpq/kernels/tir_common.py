@@ -6,7 +6,7 @@ from typing import Any
 
 from tvm_mpq._tvm_compat import T
 from tvm_mpq.kernels.spec import KernelSpec
-from tvm_mpq.specs import WORD_BITS, TensorSpec
+from tvm_mpq.specs import TensorSpec
 
 Expr = Any
 
@@ -68,8 +68,3 @@ def saturated(value: Expr, tensor: TensorSpec) -> Expr:
 def placed(code: Expr, position: Expr, bits: int) -> Expr:
     """``code`` shifted to ``position`` of a packed word."""
     return T.shift_left(code, T.Cast("uint32", position * bits))
-
-
-def codes_per_word(bits: int) -> int:
-    """Codes of ``bits`` bits in a word."""
-    return WORD_BITS // bits
