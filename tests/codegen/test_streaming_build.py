@@ -25,6 +25,8 @@ from tvm_mpq.micro import run_session
 from tvm_mpq.micro.transports import EmulatorTransport
 from tvm_mpq.pipeline import CalibratedModel, calibrate, quantize
 from tvm_mpq.quant.bit_search import paper_bit_plan, uniform_bit_plan
+from tvm_mpq.quant.policies import SensitivityPolicy
+from tvm_mpq.quant.sensitivity import DamageTable
 from tvm_mpq.specs import InputSpec
 from tvm_mpq.target import Target
 
@@ -83,6 +85,23 @@ def test_activations_are_cut_only_where_no_stage_helps(resnet: CalibratedModel) 
     assert widths(60_000, "arena") == widths(14_000)
     with pytest.raises(DoesNotFitError, match=r"the activations do not fit the RAM: .*too few"):
         widths(3_000, "arena")
+
+
+@pytest.mark.null
+@pytest.mark.parametrize("ram", [14_000, 11_000])
+def test_sensitivity_keeps_to_the_streamed_ram(
+    resnet: CalibratedModel, ram: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = {layer.y for layer in resnet.layers[:-1]}
+    weights = {layer.name: {4: 1.0, 2: 2.0} for layer in resnet.layers if layer.weight_elements}
+    damage = DamageTable(weights, {name: {4: 1.0, 2: 2.0} for name in tensors}, 0.0, 1)
+    policy = SensitivityPolicy(resnet.layers, resnet.network, images(2))
+    monkeypatch.setattr(policy, "_measured", lambda activations: damage)
+    model = streamed_ram_model(resnet.module, "rows", ram)
+    plan = policy.plan(1 << 20, ram, model)
+    assert model(plan.activations)[0] <= ram
+    assert set(plan.weights.values()) == {8}
+    assert (min(plan.activations.values()) == 8) == (ram == 14_000)
 
 
 @pytest.mark.cc

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from tvm_mpq.quant.bit_program import (
     sensitivity_bit_plan,
     two_tensor_limits,
 )
+from tvm_mpq.quant.policies import SensitivityPolicy
 from tvm_mpq.quant.sensitivity import DamageTable, measure_damage
 from tvm_mpq.specs import WIDTHS, LayerSpec
 
@@ -74,6 +76,34 @@ def test_is_the_optimum(sizes: list[int], seed: int, flash: float, ram: float) -
     assert damage.of_plan(plan) == pytest.approx(best, abs=1e-7)
     assert plan.ro_bytes <= budget and plan.rw_bytes <= ram_budget
     assert plan.policy == "sensitivity" and all(cut.from_bits == 8 for cut in plan.cuts)
+
+
+@pytest.mark.parametrize("ram", [400, 230, 150, 90])
+def test_a_ram_model_is_asked_until_it_agrees(ram: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the model is linear the answer is the optimum, as brute force finds it."""
+    layers = chain(120, 200, 160)
+    damage = random_damage(layers, 3)
+    sizes = {layer.y: layer.y_elements for layer in layers}
+
+    def model(activations: Mapping[str, int]) -> tuple[int, dict[str, int]]:
+        alive = {n: size * activations[n] // 8 for n, size in sizes.items()}
+        return sum(alive.values()), alive
+
+    policy = SensitivityPolicy(layers, NETWORK, images(2, 0))
+    monkeypatch.setattr(policy, "_measured", lambda activations: damage)
+    tensors = [layer.y for layer in layers[:-1]]
+    best = np.inf
+    for widths in itertools.product(WIDTHS, repeat=len(tensors)):
+        chosen = dict(zip(tensors, widths, strict=True)) | {layers[-1].y: 8}
+        if model(chosen)[0] <= ram:
+            best = min(best, sum(damage.activations[n].get(chosen[n], 0.0) for n in tensors))
+    if best == np.inf:
+        with pytest.raises(DoesNotFitError, match="RAM of the fullest stage: .* too few"):
+            policy.plan(10**6, ram, model)
+        return
+    plan = policy.plan(10**6, ram, model)
+    assert model(plan.activations)[0] <= ram and plan.memory_model == "streamed"
+    assert damage.of_plan(plan) == pytest.approx(best, abs=1e-7)
 
 
 def test_infeasible_tells_the_smallest_budgets() -> None:

@@ -108,6 +108,31 @@ def two_tensor_limits(
     return limits
 
 
+def fullest_limit(
+    layers: Sequence[LayerSpec],
+    activations: Mapping[str, int],
+    needed: int,
+    alive: Mapping[str, int],
+    budget: int,
+    widths: Sequence[int] = WIDTHS,
+) -> Limit:
+    """The arena where a plan is fullest, as a limit: exact at ``activations``, linear around it.
+
+    ``needed``: bytes of the arena at these widths; ``alive``: bytes by tensor. Tensors that lie
+    over each other count in proportion, so that their sum is ``needed``.
+    """
+    fixed_tensors, total = _fixed_tensors(layers), sum(alive.values())
+    costs: dict[Key, dict[int, int]] = {}
+    fixed = 0
+    for name, size in alive.items():
+        share = {b: -(-needed * size * b // (total * activations[name])) for b in widths}
+        if name in fixed_tensors:
+            fixed += share[8]
+        else:
+            costs["activations", name] = share
+    return Limit("RAM of the fullest stage", budget, fixed, costs)
+
+
 def sensitivity_bit_plan(
     layers: Sequence[LayerSpec],
     damage: DamageTable,
@@ -115,7 +140,7 @@ def sensitivity_bit_plan(
     flash_budget: int,
     ram_budget: int,
     widths: Sequence[int] = WIDTHS,
-    memory_model: str = "two-tensor",
+    model: str = "two-tensor",
 ) -> BitPlan:
     """The widths of least total damage within all ``limits``.
 
@@ -139,7 +164,7 @@ def sensitivity_bit_plan(
         flash_budget=flash_budget,
         ram_budget=ram_budget,
         policy="sensitivity",
-        memory_model=memory_model,
+        memory_model=model,
     )
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tvm_mpq.errors import DoesNotFitError
-from tvm_mpq.quant.bit_plan import UNLIMITED, BitPlan
+from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.quant.bit_program import (
     flash_limit,
+    fullest_limit,
     paper_plan_text,
     sensitivity_bit_plan,
     two_tensor_limits,
@@ -63,24 +63,22 @@ class SensitivityPolicy:
     def plan(self, flash: int, ram: int, ram_model: RamModel | None = None) -> BitPlan:
         """Widths for budgets in bytes. Raises DoesNotFitError.
 
-        Where ``ram_model`` (row streaming) fits 8-bit activations, none is cut. Otherwise two
-        tensors of every layer must fit: the solver needs linear limits, and the streamed plan's
-        bytes are none.
+        ``ram_model`` (row streaming) knows bytes only for given widths: solve, ask it, and where it
+        says too much add a limit on the tensors that fill the memory there, until it agrees.
         """
-        uncut = ram_model is not None and not self._cuts_activations(ram, ram_model)
         eight = uniform_bit_plan(self._layers, 8, 8)
-        damage = self._measured(not uncut and eight.rw_bytes > ram)
+        needed = eight.rw_bytes if ram_model is None else ram_model(eight.activations)[0]
+        damage = self._measured(needed > ram)
         limits = [flash_limit(self._layers, flash)]
-        if not uncut:
+        if ram_model is None:
             limits += two_tensor_limits(self._layers, ram)
-        return sensitivity_bit_plan(self._layers, damage, limits, flash, ram)
-
-    def _cuts_activations(self, ram: int, ram_model: RamModel) -> bool:
-        try:
-            plan = paper_bit_plan(self._layers, UNLIMITED, ram, ram_model=ram_model)
-        except DoesNotFitError:
-            return True
-        return min(plan.activations.values()) < 8
+            return sensitivity_bit_plan(self._layers, damage, limits, flash, ram)
+        while True:
+            plan = sensitivity_bit_plan(self._layers, damage, limits, flash, ram, model="streamed")
+            needed, alive = ram_model(plan.activations)
+            if needed <= ram:
+                return plan
+            limits.append(fullest_limit(self._layers, plan.activations, needed, alive, ram))
 
     def compared(self, plan: BitPlan, flash: int, ram: int) -> list[Any]:
         """``plan`` beside the paper's: policy, activations, weights, bytes, predicted damage."""
