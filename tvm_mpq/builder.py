@@ -19,7 +19,7 @@ from tvm_mpq.memory.rows import INPUT_BUFFERS
 from tvm_mpq.memory.stages import MINIMIZE
 from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.quant.policies import POLICIES, PaperPolicy, SensitivityPolicy
-from tvm_mpq.specs import InputSpec
+from tvm_mpq.specs import WEIGHT_WIDTHS, WIDTHS, InputSpec
 from tvm_mpq.target import Target, as_target
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def build(
     calibration: npt.NDArray[np.uint8] | None = None,
     input_spec: InputSpec | None = None,
     policy: str = "paper",
+    widths: tuple[int, ...] | None = None,
     memory_model: str = "streamed",
     minimize: str = "streaming",
     plan: BitPlan | None = None,
@@ -59,6 +60,8 @@ def build(
         policy "sensitivity".
     policy: "paper" (memory-driven cuts, MLSys 2020) or "sensitivity" (least measured damage under
         the same budgets; the paper's plan is shown beside it). plan: widths to use instead.
+    widths: that weights may have, (8, 4, 2) or (8, 4, 3, 2); 3 is for pointwise and dense layers.
+        By default the paper's policy has no 3.
     quantization: weights, ranges and plan of ``quant.reconstruct`` or ``quant.convert``, used as
         they are, instead of a search and of rounding to nearest.
     memory_model: what the search counts against the budgets. "streamed": the program as linked,
@@ -89,6 +92,7 @@ def build(
     _check_option("range_method", range_method, METHODS)
     _check_option("input_buffer", input_buffer, INPUT_BUFFERS)
     _check_option("minimize", minimize, MINIMIZE)
+    _check_option("widths", widths or WIDTHS, (WIDTHS, WEIGHT_WIDTHS))
     _check_rows(input_buffer, memory_model)
     check_module_name(name)
     if not isinstance(mod, CalibratedModel):
@@ -102,25 +106,30 @@ def build(
     builder = _Builder(mod, target, rounding, input_buffer, name, memory_model, minimize)
     if quantization is not None:
         return builder.build(quantization.plan, None, quantization)
-    return builder.build(plan, None if plan else _policy(policy, mod, calibration))
+    return builder.build(plan, None if plan else _policy(policy, mod, calibration, widths))
 
 
 def _policy(
-    name: str, model: CalibratedModel, images: npt.NDArray[np.uint8] | None
+    name: str,
+    model: CalibratedModel,
+    images: npt.NDArray[np.uint8] | None,
+    widths: tuple[int, ...] | None,
 ) -> PaperPolicy | SensitivityPolicy:
     if name == "paper":
-        return PaperPolicy(model.layers)
+        return PaperPolicy(model.layers, widths or WIDTHS)
     if images is None:
         raise InvalidValueError(
             "policy 'sensitivity': no calibration images; give build(calibration=) the images that"
             " damages are to be measured on, 32 to 128 of them"
         )
-    return SensitivityPolicy(model.layers, model.network, np.asarray(images))
+    return SensitivityPolicy(
+        model.layers, model.network, np.asarray(images), widths=widths or WEIGHT_WIDTHS
+    )
 
 
-def _check_option(option: str, value: str, allowed: tuple[str, ...]) -> None:
+def _check_option(option: str, value: Any, allowed: tuple[Any, ...]) -> None:
     if value not in allowed:
-        raise InvalidValueError(f"{option} {value!r}: allowed are {', '.join(allowed)}")
+        raise InvalidValueError(f"{option} {value!r}: allowed are {', '.join(map(str, allowed))}")
 
 
 def _check_rows(input_buffer: str, memory_model: str) -> None:

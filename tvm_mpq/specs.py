@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from tvm_mpq.errors import InvalidValueError
 
 WIDTHS = (8, 4, 2)
+# Weights of pointwise and dense layers may have 3 bits as well, where a search is allowed to.
+WEIGHT_WIDTHS = (8, 4, 3, 2)
+THREE_BIT_OPS = ("pointwise_conv2d", "dense")
 WORD_BITS = 32
 WORD_BYTES = 4
 
 
-def check_width(field: str, bits: int) -> int:
-    """``bits`` if it is 8, 4 or 2; else InvalidValueError naming ``field``."""
-    if bits not in WIDTHS:
-        raise InvalidValueError(f"{field}: {bits} bits; allowed are 8, 4 and 2")
+def check_width(field: str, bits: int, allowed: tuple[int, ...] = WIDTHS) -> int:
+    """``bits`` if it is one of ``allowed``; else InvalidValueError naming ``field``."""
+    if bits not in allowed:
+        raise InvalidValueError(f"{field}: {bits} bits; allowed are {listed(allowed)}")
     return bits
+
+
+def listed(values: Sequence[object], last: str = "and") -> str:
+    """``8, 4 and 2``."""
+    return f"{', '.join(map(str, values[:-1]))} {last} {values[-1]}"
+
+
+def weight_widths(op: str, widths: Sequence[int] = WEIGHT_WIDTHS) -> tuple[int, ...]:
+    """Those of ``widths`` that the weights of an operator may have."""
+    return tuple(bits for bits in widths if bits in WIDTHS or op in THREE_BIT_OPS)
 
 
 def words_per_line(codes: int, bits: int) -> int:

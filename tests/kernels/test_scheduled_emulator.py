@@ -57,6 +57,17 @@ def test_extreme_codes_over_several_segments_and_chunks(tmp_path: Path, codes: s
     check(cases, tmp_path)
 
 
+@pytest.mark.parametrize("codes", ["", "all max", "all zero"], ids=str)
+def test_three_bit_weights(tmp_path: Path, codes: str) -> None:
+    cases = []
+    for seed, (x, y) in enumerate(product(WIDTHS, WIDTHS)):
+        for channels, width in ((13, 7), (40, 14), (273, 5)):
+            map_ = tensor(channels, 3, width, x, seed % (1 << x))
+            spec = conv_spec("pointwise_conv2d", map_, 5, y, 3, zy=seed % (1 << y))
+            cases.append(weighted_case(spec, seed, codes))
+    check(cases, tmp_path)
+
+
 def test_image_input(tmp_path: Path) -> None:
     image = TensorSpec(3, 9, 11, 8, 128, "hwc8")
     specs = [

@@ -131,6 +131,7 @@ GOOD_CUT = {"name": "a", "from_bits": 8, "to_bits": 4, "constraint": "rw", "laye
     "change,message",
     [
         ({"activations": {"a": 3}}, r"activations\['a'\]: 3 bits; allowed are 8, 4 and 2"),
+        ({"weights": {"w": 5}}, r"weights\['w'\]: 5 bits; allowed are 8, 4, 3 and 2"),
         ({"activations": {"a": "8"}}, r"activations\['a'\]: '8'; expected 8, 4 or 2"),
         ({"activations": {"a": 8.0}}, r"activations\['a'\]: 8.0; expected 8, 4 or 2"),
         ({"activations": {"": 8}}, "activations: ''; expected a name"),

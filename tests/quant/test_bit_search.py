@@ -21,7 +21,7 @@ from tvm_mpq.quant.bit_search import (
     tensor_bytes,
     uniform_bit_plan,
 )
-from tvm_mpq.specs import LayerSpec
+from tvm_mpq.specs import WEIGHT_WIDTHS, LayerSpec
 from tvm_mpq.target import Target, parse_bytes
 
 pytestmark = pytest.mark.null
@@ -194,6 +194,20 @@ def test_earlier_layer_is_cut_within_five_percent(sizes: tuple[int, int], cut: s
     ]
     budget = uniform_bit_plan(layers, 8, 8).ro_bytes - 1
     assert [c.name for c in paper_bit_plan(layers, budget, AMPLE).cuts] == [cut]
+
+
+def test_three_bits_are_a_step_for_pointwise_and_dense_weights() -> None:
+    layers = mobilenet_v1(0.75, 224)
+    budget = minimum_flash_budget(layers, uniform_bit_plan(layers, 8, 8).activations)
+    found: set[str] = set()
+    for flash in (budget, budget + 100_000, 1_000_000, 1_500_000):
+        plan = paper_bit_plan(layers, flash, AMPLE, widths=WEIGHT_WIDTHS)
+        assert plan.ro_bytes <= flash
+        found |= {name for name, bits in plan.weights.items() if bits == 3}
+        steps = {(cut.from_bits, cut.to_bits) for cut in plan.cuts if cut.name[:2] == "pw"}
+        assert steps <= {(8, 4), (4, 3), (3, 2)}
+    assert found and all(name.startswith(("pw", "fc")) for name in found)
+    assert 3 not in paper_bit_plan(layers, 1_000_000, AMPLE).weights.values()
 
 
 def test_image_and_logits_alone_do_not_fit() -> None:

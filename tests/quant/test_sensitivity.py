@@ -21,18 +21,20 @@ from tvm_mpq.quant.bit_program import (
 )
 from tvm_mpq.quant.policies import SensitivityPolicy
 from tvm_mpq.quant.sensitivity import DamageTable, measure_damage
-from tvm_mpq.specs import WIDTHS, LayerSpec
+from tvm_mpq.specs import WEIGHT_WIDTHS, WIDTHS, LayerSpec
 
 pytestmark = pytest.mark.null
 NETWORK = small_network()
 
 
 def chain(*sizes: int) -> list[LayerSpec]:
-    """A chain of layers whose weights have the given sizes and whose maps half of them."""
+    """Pointwise layers whose weights have the given sizes and whose maps half of them."""
     names = ["x", *(f"t{i}" for i in range(len(sizes)))]
     maps = [16, *(max(2, size // 2) for size in sizes)]
     return [
-        LayerSpec(f"l{i}", "conv2d", (names[i],), names[i + 1], (maps[i],), maps[i + 1], size, 4)
+        LayerSpec(
+            f"l{i}", "pointwise_conv2d", (names[i],), names[i + 1], (maps[i],), maps[i + 1], size, 4
+        )
         for i, size in enumerate(sizes)
     ]
 
@@ -42,10 +44,12 @@ def random_damage(layers: list[LayerSpec], seed: int) -> DamageTable:
 
     def costs() -> dict[int, float]:
         first = float(generator.exponential())
-        return {4: first, 2: first + float(generator.exponential())}
+        between = first + float(generator.exponential())
+        return {4: first, 3: between, 2: between + float(generator.exponential())}
 
     tensors = [layer.y for layer in layers[:-1]]
-    return DamageTable({one.name: costs() for one in layers}, {t: costs() for t in tensors}, 0.0, 1)
+    activations = {t: {b: c for b, c in costs().items() if b != 3} for t in tensors}
+    return DamageTable({one.name: costs() for one in layers}, activations, 0.0, 1)
 
 
 @settings(deadline=None, max_examples=25)
@@ -54,15 +58,18 @@ def random_damage(layers: list[LayerSpec], seed: int) -> DamageTable:
     st.integers(0, 99),
     st.floats(0.3, 1.0),
     st.floats(0.3, 1.0),
+    st.sampled_from([WIDTHS, WEIGHT_WIDTHS]),
 )
-def test_is_the_optimum(sizes: list[int], seed: int, flash: float, ram: float) -> None:
+def test_is_the_optimum(
+    sizes: list[int], seed: int, flash: float, ram: float, allowed: tuple[int, ...]
+) -> None:
     layers, budget = chain(*sizes), int(flash * sum(sizes)) + 70
     damage = random_damage(layers, seed)
     ram_budget = 20 + int(ram * max(sizes))
-    limits = [flash_limit(layers, budget), *two_tensor_limits(layers, ram_budget)]
+    limits = [flash_limit(layers, budget, allowed), *two_tensor_limits(layers, ram_budget)]
     keys = [("activations", y.y) for y in layers[:-1]] + [("weights", y.name) for y in layers]
     best = np.inf
-    for widths in itertools.product(WIDTHS, repeat=len(keys)):
+    for widths in itertools.product(*(WIDTHS if k == "activations" else allowed for k, _ in keys)):
         chosen = dict(zip(keys, widths, strict=True))
         if all(limit.used(chosen) <= limit.budget for limit in limits):
             tables = {"weights": damage.weights, "activations": damage.activations}
@@ -70,9 +77,9 @@ def test_is_the_optimum(sizes: list[int], seed: int, flash: float, ram: float) -
             best = min(best, cost)
     if best == np.inf:
         with pytest.raises(DoesNotFitError):
-            sensitivity_bit_plan(layers, damage, limits, budget, ram_budget)
+            sensitivity_bit_plan(layers, damage, limits, budget, ram_budget, allowed)
         return
-    plan = sensitivity_bit_plan(layers, damage, limits, budget, ram_budget)
+    plan = sensitivity_bit_plan(layers, damage, limits, budget, ram_budget, allowed)
     assert damage.of_plan(plan) == pytest.approx(best, abs=1e-7)
     assert plan.ro_bytes <= budget and plan.rw_bytes <= ram_budget
     assert plan.policy == "sensitivity" and all(cut.from_bits == 8 for cut in plan.cuts)

@@ -14,7 +14,7 @@ from typing import Any
 from tvm_mpq._tvm_compat import T, tirx
 from tvm_mpq.kernels import lanes
 from tvm_mpq.kernels.layout import gemm_position
-from tvm_mpq.kernels.pairs import tap_place, weight_bit, weight_word
+from tvm_mpq.kernels.pairs import tap_place, weight_fields
 from tvm_mpq.kernels.spec import CHANNEL_TILE, KernelSpec
 from tvm_mpq.kernels.tir_common import (
     field,
@@ -47,10 +47,12 @@ def channel_weight(spec: KernelSpec, weights: Any, block: Any, o: Any, k: Any) -
     if spec.variant != "pairs":
         word = weights[block * CHANNEL_TILE + o, k // (WORD_BITS // bits)]
         return weight_code(word, k, bits)
-    word = T.shift_right(
-        weights[block, weight_word(k, o, bits)], T.Cast("uint32", weight_bit(k, o, bits))
-    )
-    return T.Cast("int32", T.bitwise_and(word, T.uint32((1 << bits) - 1)))
+    code = T.uint32(0)
+    for part in weight_fields(k, o, bits):
+        shifted = T.shift_right(weights[block, part.word], T.Cast("uint32", part.bit))
+        value = T.bitwise_and(shifted, T.uint32((1 << part.width) - 1))
+        code = T.bitwise_or(code, T.shift_left(value, T.uint32(part.low)))
+    return T.Cast("int32", code)
 
 
 def weight_code(word: Any, k: Any, bits: int) -> Any:

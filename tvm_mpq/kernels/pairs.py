@@ -9,10 +9,13 @@ Words  four taps of a channel are bytes k0 k2 k1 k3 of a word (so that bytes 0 a
        8 bit   word 2q + o                    4 taps a word
        4 bit   word q, nibble o of each byte
        2 bit   word q / 2, bits 4 (q % 2) + 2 o of each byte
+       3 bit   16 taps a unit of three words: their low two bits as above in two words, then one
+               word of high bits, bit 2 (q % 4) + o of each byte
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,7 +49,8 @@ def padded_taps(spec: KernelSpec) -> int:
         taps = spec.kernel[0] * _image_row(spec)
     else:
         taps = spec.kernel[0] * spec.kernel[1] * (spec.x.channels + spec.x.channels % 2)
-    return -(-taps // K_UNIT) * K_UNIT
+    unit = 2 * K_UNIT if spec.w_bits == 3 else K_UNIT
+    return -(-taps // unit) * unit
 
 
 def _image_row(spec: KernelSpec) -> int:
@@ -54,15 +58,26 @@ def _image_row(spec: KernelSpec) -> int:
     return span // 4 * 4 + 2 * min(span % 4, 2)
 
 
-def weight_word(k: Any, channel: Any, bits: int) -> Any:
-    """Which word of a pair of channels holds tap ``k`` of channel 0 or 1."""
-    return {8: k // 4 * 2 + channel, 4: k // 4, 2: k // 8}[bits]
+@dataclass(frozen=True)
+class Field:
+    """Bits [low, low + width) of a code, at ``bit`` of ``word`` of its pair of channels."""
+
+    word: Any
+    bit: Any
+    low: int
+    width: int
 
 
-def weight_bit(k: Any, channel: Any, bits: int) -> Any:
-    """The lowest bit of tap ``k`` in its word."""
-    byte = 8 * (k % 4 // 2 + k % 2 * 2)
-    return {8: byte, 4: byte + 4 * channel, 2: byte + 2 * channel + k // 4 % 2 * 4}[bits]
+def weight_fields(k: Any, channel: Any, bits: int) -> tuple[Field, ...]:
+    """Where the code of tap ``k`` of channel 0 or 1 lies; for integers, arrays and TIR."""
+    byte, quad = 8 * (k % 4 // 2 + k % 2 * 2), k // 4
+    if bits == 3:
+        unit = k // 16 * 3
+        low = Field(unit + k % 16 // 8, byte + quad % 2 * 4 + 2 * channel, 0, 2)
+        return low, Field(unit + 2, byte + quad % 4 * 2 + channel, 2, 1)
+    word = {8: quad * 2 + channel, 4: quad, 2: k // 8}[bits]
+    bit = {8: byte, 4: byte + 4 * channel, 2: byte + quad % 2 * 4 + 2 * channel}[bits]
+    return (Field(word, bit, 0, bits),)
 
 
 def pair_words(k: int, bits: int) -> int:
@@ -81,20 +96,23 @@ def pack_pairs(spec: KernelSpec, codes: Codes) -> Words:
     words = np.zeros((pairs, pair_words(k, spec.w_bits)), np.uint32)
     taps = np.arange(k)
     for channel in range(2):
-        shifted = padded[channel::2] << weight_bit(taps, channel, spec.w_bits).astype(np.uint32)
-        for tap, word in enumerate(weight_word(taps, channel, spec.w_bits).tolist()):
-            words[:, word] |= shifted[:, tap]
+        for field in weight_fields(taps, channel, spec.w_bits):
+            part = padded[channel::2] >> np.uint32(field.low) & np.uint32((1 << field.width) - 1)
+            shifted = part << field.bit.astype(np.uint32)
+            for tap, word in enumerate(field.word.tolist()):
+                words[:, word] |= shifted[:, tap]
     return words
 
 
 def unpack_pairs(spec: KernelSpec, words: Words, shape: tuple[int, ...]) -> Codes:
     """Inverse of ``pack_pairs`` for weights of ``shape``."""
-    places, mask = _places(spec).reshape(-1), np.uint32((1 << spec.w_bits) - 1)
+    places = _places(spec).reshape(-1)
     matrix = np.zeros((2 * words.shape[0], len(places)), np.uint8)
     for channel in range(2):
-        stored = words[:, weight_word(places, channel, spec.w_bits)]
-        bit = weight_bit(places, channel, spec.w_bits).astype(np.uint32)
-        matrix[channel::2] = stored >> bit & mask
+        for field in weight_fields(places, channel, spec.w_bits):
+            stored = words[:, field.word] >> field.bit.astype(np.uint32)
+            part = stored & np.uint32((1 << field.width) - 1)
+            matrix[channel::2] |= (part << np.uint32(field.low)).astype(np.uint8)
     by_tap = matrix[: shape[0]].reshape(shape[0], *shape[2:], shape[1])
     return by_tap.transpose(0, 3, 1, 2)
 

@@ -8,7 +8,12 @@ from dataclasses import asdict, dataclass
 
 from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.kernels import lanes, pairs
-from tvm_mpq.specs import WORD_BITS, TensorSpec, check_width
+from tvm_mpq.specs import (
+    WORD_BITS,
+    TensorSpec,
+    check_width,
+    weight_widths,
+)
 
 PIXEL_TILE = 4
 CHANNEL_TILE = 2
@@ -75,7 +80,7 @@ class KernelSpec:
         if self.op not in _SHORT:
             raise InvalidValueError(f"KernelSpec.op: {self.op!r}; allowed are {', '.join(_SHORT)}")
         if self.w_bits:
-            check_width("KernelSpec.w_bits", self.w_bits)
+            check_width("KernelSpec.w_bits", self.w_bits, weight_widths(self.op))
 
     @property
     def x(self) -> TensorSpec:

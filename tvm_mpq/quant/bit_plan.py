@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from tvm_mpq.errors import InvalidValueError
-from tvm_mpq.specs import LayerSpec, check_width
+from tvm_mpq.specs import WEIGHT_WIDTHS, WIDTHS, LayerSpec, check_width, listed
 
 PLAN_VERSION = 1
 CONSTRAINTS = ("ro", "rw")
@@ -18,7 +18,7 @@ UNLIMITED = 1 << 62
 
 @dataclass(frozen=True)
 class Cut:
-    """One halving of a width.
+    """One step to a narrower width.
 
     Attributes
     ----------
@@ -39,8 +39,9 @@ class Cut:
         where = f"cut of {self.name!r}"
         for field in ("name", "layer"):
             _check_text(f"{where}: {field}", getattr(self, field))
-        _check_bits(f"{where}: from_bits", self.from_bits)
-        _check_bits(f"{where}: to_bits", self.to_bits)
+        allowed = WEIGHT_WIDTHS if self.constraint == "ro" else WIDTHS
+        _check_bits(f"{where}: from_bits", self.from_bits, allowed)
+        _check_bits(f"{where}: to_bits", self.to_bits, allowed)
         if self.to_bits >= self.from_bits:
             raise InvalidValueError(
                 f"{where}: from {self.from_bits} to {self.to_bits} bits; a cut makes it narrower"
@@ -61,7 +62,7 @@ class BitPlan:
     Attributes
     ----------
     activations: tensor name -> 8, 4 or 2 bits, with the network input and the logits (both 8).
-    weights: layer name -> 8, 4 or 2 bits; weightless layers are absent.
+    weights: layer name -> 8, 4, 3 or 2 bits; weightless layers are absent.
     cuts: in the order in which they were made.
     ro_bytes, rw_bytes: read-only and read-write bytes in the accounting of the reference paper
         (arXiv 1905.13082): weights and per-channel constants; the largest input + output.
@@ -85,7 +86,8 @@ class BitPlan:
 
     def __post_init__(self) -> None:
         for field in ("activations", "weights"):
-            _check_widths(field, getattr(self, field))
+            allowed = WEIGHT_WIDTHS if field == "weights" else WIDTHS
+            _check_widths(field, getattr(self, field), allowed)
         if not isinstance(self.cuts, tuple) or not all(isinstance(cut, Cut) for cut in self.cuts):
             raise InvalidValueError(f"bit plan: cuts {self.cuts!r}; expected a tuple of Cut")
         for field in ("ro_bytes", "rw_bytes", "flash_budget", "ram_budget"):
@@ -172,18 +174,18 @@ def _check_keys(where: str, kind: type, values: Mapping[str, Any]) -> None:
         raise InvalidValueError(f"{where}: {'; '.join(told)}; expected {', '.join(expected)}")
 
 
-def _check_widths(field: str, widths: Any) -> None:
+def _check_widths(field: str, widths: Any, allowed: tuple[int, ...]) -> None:
     if not isinstance(widths, dict):
         raise InvalidValueError(f"bit plan: {field} {widths!r}; expected names and bits")
     for name, bits in widths.items():
         _check_text(f"bit plan: {field}", name)
-        _check_bits(f"bit plan: {field}[{name!r}]", bits)
+        _check_bits(f"bit plan: {field}[{name!r}]", bits, allowed)
 
 
-def _check_bits(where: str, bits: Any) -> None:
+def _check_bits(where: str, bits: Any, allowed: tuple[int, ...]) -> None:
     if not isinstance(bits, int) or isinstance(bits, bool):
-        raise InvalidValueError(f"{where}: {bits!r}; expected 8, 4 or 2")
-    check_width(where, bits)
+        raise InvalidValueError(f"{where}: {bits!r}; expected {listed(allowed, 'or')}")
+    check_width(where, bits, allowed)
 
 
 def _check_bytes(where: str, count: Any) -> None:

@@ -23,7 +23,7 @@ from tvm_mpq.quant.bit_search import (
     uniform_bit_plan,
 )
 from tvm_mpq.quant.sensitivity import DamageTable
-from tvm_mpq.specs import WIDTHS, LayerSpec
+from tvm_mpq.specs import WIDTHS, LayerSpec, weight_widths
 
 Key = tuple[str, str]  # ("weights", layer) or ("activations", tensor)
 WeightBytes = Callable[[LayerSpec, int], int]
@@ -82,14 +82,13 @@ def flash_limit(
             side_bytes(Variant.PC_ICN, layer.out_channels, layer is layers[-1]) for layer in owners
         )
     costs: dict[Key, dict[int, int]] = {
-        ("weights", o.name): {bits: weight_bytes(o, bits) for bits in widths} for o in owners
+        ("weights", o.name): {bits: weight_bytes(o, bits) for bits in weight_widths(o.op, widths)}
+        for o in owners
     }
     return Limit("flash", budget, fixed, costs)
 
 
-def two_tensor_limits(
-    layers: Sequence[LayerSpec], budget: int, widths: Sequence[int] = WIDTHS
-) -> list[Limit]:
+def two_tensor_limits(layers: Sequence[LayerSpec], budget: int) -> list[Limit]:
     """The paper's RAM model: the inputs and the output of every layer within ``budget``."""
     fixed_tensors = _fixed_tensors(layers)
     limits = []
@@ -103,7 +102,7 @@ def two_tensor_limits(
             if name in fixed_tensors:
                 fixed += tensor_bytes(elements, 8)
             else:
-                costs["activations", name] = {b: tensor_bytes(elements, b) for b in widths}
+                costs["activations", name] = {b: tensor_bytes(elements, b) for b in WIDTHS}
         limits.append(Limit(f"RAM of layer {layer.name}", budget, fixed, costs))
     return limits
 
@@ -114,7 +113,6 @@ def fullest_limit(
     needed: int,
     alive: Mapping[str, int],
     budget: int,
-    widths: Sequence[int] = WIDTHS,
 ) -> Limit:
     """The arena where a plan is fullest, as a limit: exact at ``activations``, linear around it.
 
@@ -125,7 +123,7 @@ def fullest_limit(
     costs: dict[Key, dict[int, int]] = {}
     fixed = 0
     for name, size in alive.items():
-        share = {b: -(-needed * size * b // (total * activations[name])) for b in widths}
+        share = {b: -(-needed * size * b // (total * activations[name])) for b in WIDTHS}
         if name in fixed_tensors:
             fixed += share[8]
         else:
@@ -144,13 +142,16 @@ def sensitivity_bit_plan(
 ) -> BitPlan:
     """The widths of least total damage within all ``limits``.
 
+    ``widths``: of the weights; 3 is for pointwise and dense layers only.
+
     Raises DoesNotFitError, naming what is over and the smallest budgets that would do.
     """
-    keys = _keys(layers, damage)
-    _check_damage(damage, keys, widths)
+    choices = _choices(layers, damage, widths)
+    keys = list(choices)
+    _check_damage(damage, choices)
     limits = [limit.with_free(keys) for limit in limits]
     _check_feasible(limits)
-    chosen = _solve(keys, damage, limits, widths)
+    chosen = _solve(choices, damage, limits)
     base = uniform_bit_plan(layers, 8, 8)
     activations, weights = dict(base.activations), dict(base.weights)
     for (kind, name), bits in chosen.items():
@@ -191,13 +192,17 @@ def _fixed_tensors(layers: Sequence[LayerSpec]) -> set[str]:
     return {name for layer in layers for name in layer.x if name not in written} | {layers[-1].y}
 
 
-def _keys(layers: Sequence[LayerSpec], damage: DamageTable) -> list[Key]:
-    """What may be narrowed: activations only where their damage was measured."""
+def _choices(
+    layers: Sequence[LayerSpec], damage: DamageTable, widths: Sequence[int]
+) -> dict[Key, tuple[int, ...]]:
+    """What may be narrowed, and to what: activations only where their damage was measured."""
     fixed = _fixed_tensors(layers)
     tensors = dict.fromkeys(layer.y for layer in layers if layer.y not in fixed)
-    owners = [layer.name for layer in layers if layer.weight_elements]
     measured = [("activations", name) for name in tensors if name in damage.activations]
-    return measured + [("weights", name) for name in owners]
+    owners = [layer for layer in layers if layer.weight_elements]
+    return dict.fromkeys(measured, WIDTHS) | {
+        ("weights", layer.name): weight_widths(layer.op, widths) for layer in owners
+    }
 
 
 def _costs(damage: DamageTable, key: Key) -> dict[int, float]:
@@ -205,8 +210,8 @@ def _costs(damage: DamageTable, key: Key) -> dict[int, float]:
     return {8: 0.0} | table.get(key[1], {})
 
 
-def _check_damage(damage: DamageTable, keys: Sequence[Key], widths: Sequence[int]) -> None:
-    for key in keys:
+def _check_damage(damage: DamageTable, choices: Mapping[Key, Sequence[int]]) -> None:
+    for key, widths in choices.items():
         missing = sorted(set(widths) - set(_costs(damage, key)))
         if missing:
             raise InvalidValueError(
@@ -234,21 +239,22 @@ def _check_feasible(limits: Sequence[Limit]) -> None:
 
 
 def _solve(
-    keys: Sequence[Key], damage: DamageTable, limits: Sequence[Limit], widths: Sequence[int]
+    choices: Mapping[Key, Sequence[int]], damage: DamageTable, limits: Sequence[Limit]
 ) -> dict[Key, int]:
     from scipy.optimize import Bounds, LinearConstraint, milp
 
-    index = {(key, bits): i for i, (key, bits) in enumerate((k, b) for k in keys for b in widths)}
+    pairs = [(key, bits) for key, widths in choices.items() for bits in widths]
+    index = {pair: i for i, pair in enumerate(pairs)}
     # A hair against every cut settles ties, always the same way.
     cost = np.array([_costs(damage, key)[bits] + 1e-9 * (8 - bits) for key, bits in index])
-    choose_one = np.zeros((len(keys), len(index)))
-    for row, key in enumerate(keys):
+    choose_one = np.zeros((len(choices), len(index)))
+    for row, (key, widths) in enumerate(choices.items()):
         choose_one[row, [index[key, bits] for bits in widths]] = 1
     used = np.zeros((len(limits), len(index)))
     for row, limit in enumerate(limits):
         for key, costs in limit.costs.items():
-            for bits, size in costs.items():
-                used[row, index[key, bits]] = size
+            for bits in choices[key]:
+                used[row, index[key, bits]] = costs[bits]
     room = np.array([limit.budget - limit.fixed for limit in limits], float)
     constraints = [LinearConstraint(choose_one, 1, 1)]
     if len(limits):

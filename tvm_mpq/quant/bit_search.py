@@ -12,7 +12,7 @@ from enum import Enum
 
 from tvm_mpq.errors import DoesNotFitError, InvalidValueError
 from tvm_mpq.quant.bit_plan import UNLIMITED, BitPlan, Cut
-from tvm_mpq.specs import WIDTHS, LayerSpec, check_width
+from tvm_mpq.specs import WIDTHS, LayerSpec, check_width, weight_widths
 
 MAX_BITS = max(WIDTHS)
 MIN_BITS = min(WIDTHS)
@@ -128,6 +128,7 @@ def paper_bit_plan(
     ram_budget: int,
     variant: Variant = Variant.PC_ICN,
     ram_model: RamModel | None = None,
+    widths: Sequence[int] = WIDTHS,
 ) -> BitPlan:
     """Widths by Algorithms 1 and 2 of arXiv 1905.13082.
 
@@ -139,6 +140,8 @@ def paper_bit_plan(
     variant: the requantization whose constants count as read-only bytes.
     ram_model: what the RAM budget limits in the place of input + output of a layer. Then the widest
         (of these the largest) tensor is cut that is alive where the memory is fullest.
+    widths: of weights; with 3 among them, weights of pointwise and dense layers stop there on the
+        way to 2. Not the published rule.
 
     Raises
     ------
@@ -151,7 +154,7 @@ def paper_bit_plan(
         activations, rw_cuts = _cut_activations(layers, ram_budget)
     else:
         activations, rw_cuts = _cut_fullest(layers, ram_budget, ram_model)
-    weights, ro_cuts = _cut_weights(layers, activations, flash_budget, variant)
+    weights, ro_cuts = _cut_weights(layers, activations, flash_budget, variant, widths)
     return BitPlan(
         activations=activations,
         weights=weights,
@@ -242,7 +245,7 @@ def _cut_fullest(
                 " lower resolution or fewer channels"
             )
         name = max(free, key=lambda item: item[:2])[2]
-        cuts.append(_halve(bits, name, "rw", name))
+        cuts.append(_cut(bits, name, "rw", name))
 
 
 def _sweep(
@@ -259,7 +262,7 @@ def _sweep(
             name = _tensor_to_cut(layer, bits, fixed)
             if name is None or (name == layer.y) != forward:
                 break  # nothing left, or the other sweep's business
-            cuts.append(_halve(bits, name, "rw", layer.name))
+            cuts.append(_cut(bits, name, "rw", layer.name))
     return cuts
 
 
@@ -278,9 +281,13 @@ def _tensor_to_cut(layer: LayerSpec, bits: Mapping[str, int], fixed: Collection[
 
 
 def _cut_weights(
-    layers: Sequence[LayerSpec], activations: Mapping[str, int], budget: int, variant: Variant
+    layers: Sequence[LayerSpec],
+    activations: Mapping[str, int],
+    budget: int,
+    variant: Variant,
+    widths: Sequence[int],
 ) -> tuple[dict[str, int], list[Cut]]:
-    """Algorithm 2: halve the earliest of the layers with about the largest share of the bytes."""
+    """Algorithm 2: cut the earliest of the layers with about the largest share of the bytes."""
     owners = _weight_layers(layers)
     bits = _weights(layers, MAX_BITS)
     cuts: list[Cut] = []
@@ -292,12 +299,17 @@ def _cut_weights(
         # size / total > largest / total - 5 %, in integers: no rounding decides a tie.
         threshold = 100 * max(uncut.values()) - SHARE_MARGIN_PERCENT * sum(sizes.values())
         first = next(name for name, size in uncut.items() if 100 * size > threshold)
-        cuts.append(_halve(bits, first, "ro", first))
+        allowed = weight_widths(next(o.op for o in owners if o.name == first), widths)
+        cuts.append(_cut(bits, first, "ro", first, allowed))
     return bits, cuts
 
 
-def _halve(bits: dict[str, int], name: str, constraint: str, layer: str) -> Cut:
-    cut = Cut(name, bits[name], bits[name] // 2, constraint, layer)
+def _cut(
+    bits: dict[str, int], name: str, constraint: str, layer: str, widths: Sequence[int] = WIDTHS
+) -> Cut:
+    """To the next narrower of ``widths``."""
+    to_bits = max(width for width in widths if width < bits[name])
+    cut = Cut(name, bits[name], to_bits, constraint, layer)
     bits[name] = cut.to_bits
     return cut
 

@@ -55,6 +55,11 @@ class Block:
     x_means: Float64 | None = None
 
     @property
+    def kernel_op(self) -> str:
+        """The operator as the bit search knows it: 1x1 convolutions are ``pointwise_conv2d``."""
+        return "pointwise_conv2d" if (self.op, self.kernel) == ("conv2d", (1, 1)) else self.op
+
+    @property
     def groups(self) -> int:
         """Groups of the convolution."""
         return self.shape[0] if self.op == "depthwise_conv2d" else 1

@@ -19,7 +19,7 @@ from tvm_mpq.quant.bit_program import (
 )
 from tvm_mpq.quant.bit_search import RamModel, paper_bit_plan, uniform_bit_plan
 from tvm_mpq.quant.network import FloatNetwork
-from tvm_mpq.specs import LayerSpec
+from tvm_mpq.specs import WEIGHT_WIDTHS, WIDTHS, LayerSpec
 
 POLICIES = ("paper", "sensitivity")
 _IMAGES = 64
@@ -28,15 +28,15 @@ _IMAGES = 64
 class PaperPolicy:
     """Cuts by bytes alone (Algorithms 1 and 2 of arXiv 1905.13082)."""
 
-    def __init__(self, layers: Sequence[LayerSpec]) -> None:
-        self._layers = layers
+    def __init__(self, layers: Sequence[LayerSpec], widths: Sequence[int] = WIDTHS) -> None:
+        self._layers, self._widths = layers, widths
 
     def plan(self, flash: int, ram: int, ram_model: RamModel | None = None) -> BitPlan:
         """Widths for budgets in bytes, two tensors or what ``ram_model`` says limiting the RAM.
 
         Raises DoesNotFitError.
         """
-        return paper_bit_plan(self._layers, flash, ram, ram_model=ram_model)
+        return paper_bit_plan(self._layers, flash, ram, ram_model=ram_model, widths=self._widths)
 
     def compared(self, _plan: BitPlan, _flash: int, _ram: int) -> list[Any]:
         """A table of policies; empty, as there is only this one."""
@@ -55,8 +55,10 @@ class SensitivityPolicy:
         network: FloatNetwork,
         images: npt.NDArray[np.uint8],
         cache: Path | None = None,
+        widths: Sequence[int] = WEIGHT_WIDTHS,
     ) -> None:
         self._layers, self._network, self._cache = layers, network, cache
+        self._widths = tuple(widths)
         self._images = images[:_IMAGES]
         self._damage: dict[bool, Any] = {}
 
@@ -69,12 +71,14 @@ class SensitivityPolicy:
         eight = uniform_bit_plan(self._layers, 8, 8)
         needed = eight.rw_bytes if ram_model is None else ram_model(eight.activations)[0]
         damage = self._measured(needed > ram)
-        limits = [flash_limit(self._layers, flash)]
+        limits = [flash_limit(self._layers, flash, self._widths)]
         if ram_model is None:
             limits += two_tensor_limits(self._layers, ram)
-            return sensitivity_bit_plan(self._layers, damage, limits, flash, ram)
+            return sensitivity_bit_plan(self._layers, damage, limits, flash, ram, self._widths)
         while True:
-            plan = sensitivity_bit_plan(self._layers, damage, limits, flash, ram, model="streamed")
+            plan = sensitivity_bit_plan(
+                self._layers, damage, limits, flash, ram, self._widths, "streamed"
+            )
             needed, alive = ram_model(plan.activations)
             if needed <= ram:
                 return plan
@@ -91,6 +95,6 @@ class SensitivityPolicy:
         if activations not in self._damage:
             eight = uniform_bit_plan(self._layers, 8, 8)
             self._damage[activations] = measure_damage(
-                self._network, eight, self._images, self._cache, activations=activations
+                self._network, eight, self._images, self._cache, self._widths, activations
             )
         return self._damage[activations]

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from tvm_mpq.errors import InvalidValueError
-from tvm_mpq.specs import check_width
+from tvm_mpq.specs import WEIGHT_WIDTHS, check_width
 
 # Of a code. Integers that are exactly 0 come out of float32 as a little less, and floor would make
 # that -1; the error of float32 at 255 is about half of this.
@@ -117,7 +117,7 @@ class WeightQuantizer(nn.Module):
             raise InvalidValueError(
                 f"weight quantizer {mode!r}: allowed are 'learned_range', 'min_max' and 'on_grid'"
             )
-        self.mode, self.bits = mode, check_width("weight quantizer", bits)
+        self.mode, self.bits = mode, check_width("weight quantizer", bits, WEIGHT_WIDTHS)
         self.steps = (1 << bits) - 1
         if mode == "learned_range":
             self.low = nn.Parameter(weights.min().clamp(max=0.0))

@@ -30,7 +30,7 @@ from tvm_mpq.quant.network import KEEPS_RANGE, WEIGHTED, Block, FloatNetwork
 from tvm_mpq.quant.reconstruct import fingerprint
 from tvm_mpq.quant.result import QuantizationResult, nearest_result
 from tvm_mpq.quant.weight_rounding import Covariance, rounded
-from tvm_mpq.specs import WIDTHS, check_width
+from tvm_mpq.specs import WEIGHT_WIDTHS, WIDTHS, check_width, weight_widths
 
 DAMAGE_VERSION = 2
 _BATCH = 16
@@ -57,7 +57,8 @@ class DamageTable:
         for kind in ("weights", "activations"):
             for name, costs in getattr(self, kind).items():
                 for bits, cost in costs.items():
-                    check_width(f"damage table: {kind}[{name!r}]", bits)
+                    allowed = WEIGHT_WIDTHS if kind == "weights" else WIDTHS
+                    check_width(f"damage table: {kind}[{name!r}]", bits, allowed)
                     if not np.isfinite(cost):
                         raise InvalidValueError(
                             f"damage table: {kind}[{name!r}] at {bits} bits is {cost}; expected a"
@@ -111,6 +112,7 @@ def measure_damage(
     ----------
     plan: all 8 bits. images: uint8 [N, H, W, C], 32 to 128 of them. cache: a JSON file that is
         kept up to date; a second call with the same network and images continues from it.
+    widths: of weights.
     activations: False where the RAM asks for no cut: weights only, and activations stay 8 bits.
 
     The even images give the covariances that the weights are rounded for, the odd ones the
@@ -150,8 +152,12 @@ class _Meter:
             for b in self._network.blocks[:-1]
             if with_activations and b.op not in KEEPS_RANGE
         }
-        wanted = [("weights", name, bits) for name in weights for bits in self._widths]
-        wanted += [("activations", name, bits) for name in activations for bits in self._widths]
+        wanted = [
+            ("weights", block.name, bits)
+            for block in self._network.weighted
+            for bits in weight_widths(block.kernel_op, self._widths)
+        ]
+        wanted += [("activations", name, bits) for name in activations for bits in WIDTHS[1:]]
         missing = [item for item in wanted if ":".join(map(str, item)) not in self._known]
         if missing or "baseline" not in self._known:
             self._prepare()

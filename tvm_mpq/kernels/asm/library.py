@@ -9,10 +9,11 @@ from itertools import product
 from tvm_mpq.kernels.asm import depthwise, lines, umlal
 from tvm_mpq.kernels.asm.epilogue import store_text
 from tvm_mpq.kernels.asm.smlad import core_text, expand_text
+from tvm_mpq.specs import WEIGHT_WIDTHS
 
 _FILES: dict[str, Callable[[], str]] = {
     **{f"mpq_core_smlad_k{unroll}.S": partial(core_text, unroll) for unroll in (8, 16)},
-    **{f"mpq_expand_w{bits}.S": partial(expand_text, bits) for bits in (8, 4, 2)},
+    **{f"mpq_expand_w{bits}.S": partial(expand_text, bits) for bits in WEIGHT_WIDTHS},
     **{f"mpq_store_y{bits}.S": partial(store_text, bits) for bits in (8, 4, 2)},
     **{f"mpq_store_y{bits}_low.S": partial(store_text, bits, True) for bits in (8, 4, 2)},
     **{

@@ -167,27 +167,37 @@ def core_text(unroll: int) -> str:
 
 
 def expand_text(bits: int) -> str:
-    """``mpq_expand_w8``, ``_w4``, ``_w2``."""
+    """``mpq_expand_w8``, ``_w4``, ``_w3``, ``_w2``."""
     name = f"mpq_expand_w{bits}"
     block = expand_body(bits)
     comment = (
         f"void {name}(const void *w, void *out, int32_t k, uint32_t zero0, uint32_t zero1)\n"
-        f"16 weights: {block.cycles:g} cycles. zero: -Zw in both halves."
+        f"{8 * _quads(bits)} weights: {block.cycles:g} cycles. zero: -Zw in both halves."
     )
-    shift = {8: 1, 4: 0, 2: -1}[bits]  # log2 of the bytes of a pair of channels, per tap
-    end = f"add r2, r0, r2, lsl #{shift}" if shift >= 0 else "add r2, r0, r2, lsr #1"
-    lines = ["push {r4-r9, lr}", "ldr r4, [sp, #28]", end, ".Lexpand:"]
+    # Bytes of a pair of channels: k * bits / 4.
+    end = {
+        8: ["add r2, r0, r2, lsl #1"],
+        4: ["add r2, r0, r2"],
+        3: ["sub r2, r2, r2, lsr #2", "add r2, r0, r2"],
+        2: ["add r2, r0, r2, lsr #1"],
+    }
+    lines = ["push {r4-r9, lr}", "ldr r4, [sp, #28]", *end[bits], ".Lexpand:"]
     return function(name, comment, [*lines, *block.lines, "bne .Lexpand", "pop {r4-r9, pc}"])
 
 
+def _quads(bits: int) -> int:
+    """Groups of four taps in an iteration: whole words of both channels."""
+    return 4 if bits == 3 else 2
+
+
 def expand_body(bits: int) -> Scheduled:
-    """Eight taps of two channels: UXTAB16 spreads two bytes and subtracts the zero point."""
+    """Taps of two channels: UXTAB16 spreads two bytes and subtracts the zero point."""
     block: list[Op] = []
-    words = bits // 2
+    words = _quads(bits) * bits // 4
     for word in range(words):
         block.append(ops.load(f"%w{word}", "r0", 4 * word))
     block += [ops.add("r0", "r0", 4 * words), ops.compare("r0", "r2")]
-    for quad in range(2):
+    for quad in range(_quads(bits)):
         fields = [_byte_field(block, bits, quad, channel) for channel in range(2)]
         for odd in range(2):
             for channel, zero in enumerate(("r3", "r4")):
@@ -195,7 +205,7 @@ def expand_body(bits: int) -> Scheduled:
                 block.append(ops.extend_add_bytes(name, zero, fields[channel], 8 * odd))
             pair = (f"%{quad}0{odd}", f"%{quad}1{odd}")
             block.append(ops.store_pair(*pair, "r1", 16 * quad + 8 * odd))
-    block.append(ops.add("r1", "r1", 32))
+    block.append(ops.add("r1", "r1", 16 * _quads(bits)))
     free = ("r5", "r6", "r7", "r8", "r9", "r12", "lr")
     return schedule_block(block, free, is_loop=True)
 
@@ -204,11 +214,20 @@ def _byte_field(block: list[Op], bits: int, quad: int, channel: int) -> str:
     """Appends what brings four taps of a channel into the bytes of one value."""
     if bits == 8:
         return f"%w{2 * quad + channel}"
-    word, place = (quad, channel) if bits == 4 else (0, 2 * quad + channel)
-    source, mask = f"%w{word}", 0x01010101 * ((1 << bits) - 1)
     name = f"%f{quad}{channel}"
-    if place:
-        block.append(ops.shift_constant("lsr", f"{name}s", source, bits * place))
+    if bits == 3:
+        low = _masked(block, f"{name}l", f"%w{quad // 2}", 4 * (quad % 2) + 2 * channel, 2)
+        high = _masked(block, f"{name}h", "%w2", 2 * quad + channel, 1)
+        block.append(ops.shifted("orr", name, low, high, "lsl", 2))
+        return name
+    word, place = (quad, channel) if bits == 4 else (0, 2 * quad + channel)
+    return _masked(block, name, f"%w{word}", bits * place, bits)
+
+
+def _masked(block: list[Op], name: str, source: str, bit: int, width: int) -> str:
+    """Bits [bit, bit + width) of every byte."""
+    if bit:
+        block.append(ops.shift_constant("lsr", f"{name}s", source, bit))
         source = f"{name}s"
-    block.append(ops.and_constant(name, source, mask))
+    block.append(ops.and_constant(name, source, 0x01010101 * ((1 << width) - 1)))
     return name

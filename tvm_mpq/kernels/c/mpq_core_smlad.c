@@ -32,6 +32,7 @@ static core_t *core_of(int32_t taps) {
 
 DEFINE_CHANNELS(8)
 DEFINE_CHANNELS(4)
+DEFINE_CHANNELS(3)
 DEFINE_CHANNELS(2)
 
 #ifndef MPQ_ASSEMBLY
@@ -95,5 +96,21 @@ static uint32_t spread_add(uint32_t zero, uint32_t bytes) {
 DEFINE_EXPAND(8)
 DEFINE_EXPAND(4)
 DEFINE_EXPAND(2)
+
+/* Three words hold 16 taps of two channels: their low two bits, then their high bits. */
+void mpq_expand_w3(const void *w, void *out, int32_t k, uint32_t zero0, uint32_t zero1) {
+  const uint32_t *unit = w;
+  uint32_t *to = out;
+  for (int32_t quad = 0; quad < k / 4; quad++, to += 4) {
+    for (int32_t o = 0; o < 2; o++) {
+      const uint32_t low = unit[quad % 4 / 2] >> (quad % 2 * 4 + 2 * o) & 0x03030303u;
+      const uint32_t high = unit[2] >> (quad % 4 * 2 + o) & 0x01010101u;
+      const uint32_t bytes = low | high << 2, zero = o ? zero1 : zero0;
+      to[o] = spread_add(zero, bytes);
+      to[2 + o] = spread_add(zero, bytes >> 8);
+    }
+    unit += quad % 4 == 3 ? 3 : 0;
+  }
+}
 
 #endif

@@ -42,10 +42,12 @@ DECLARE_CORE(16);
                             int32_t pixels, int32_t k)
 DECLARE_CHANNELS(8);
 DECLARE_CHANNELS(4);
+DECLARE_CHANNELS(3);
 DECLARE_CHANNELS(2);
 /* Packed words of two channels -> [k / 2][2] pairs of halfwords; zero: -Zw in both halves. */
 void mpq_expand_w8(const void *w, void *out, int32_t k, uint32_t zero0, uint32_t zero1);
 void mpq_expand_w4(const void *w, void *out, int32_t k, uint32_t zero0, uint32_t zero1);
+void mpq_expand_w3(const void *w, void *out, int32_t k, uint32_t zero0, uint32_t zero1);
 void mpq_expand_w2(const void *w, void *out, int32_t k, uint32_t zero0, uint32_t zero1);
 
 /* Operands of mpq_core_smlad_k* for `rows` output rows from `row` on, columns [column, column+width).
