@@ -108,6 +108,28 @@ def two_tensor_limits(
     return limits
 
 
+def streamed_limit(
+    layers: Sequence[LayerSpec],
+    activations: Mapping[str, int],
+    need: int,
+    alive: Mapping[str, int],
+    budget: int,
+) -> Limit:
+    """The tensors that fill the memory at widths ``activations`` must shrink to ``budget``.
+
+    ``need`` bytes are used, ``alive`` of them by tensor (whole or rings); all else stays.
+    """
+    fixed_tensors = _fixed_tensors(layers)
+    costs: dict[Key, dict[int, int]] = {
+        ("activations", name): {bits: -(-size * bits // activations[name]) for bits in WIDTHS}
+        for name, size in alive.items()
+        if name not in fixed_tensors
+    }
+    fixed = need - sum(size for name, size in alive.items() if name not in fixed_tensors)
+    tensors = ", ".join(alive)
+    return Limit(f"RAM row by row, filled by {tensors}", budget, fixed, costs)
+
+
 def sensitivity_bit_plan(
     layers: Sequence[LayerSpec],
     damage: DamageTable,
