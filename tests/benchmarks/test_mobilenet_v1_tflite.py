@@ -48,7 +48,7 @@ def layers_of_mobilenet(classes: int) -> list[Layer]:
     def layer(shape: tuple[int, ...], depthwise: bool, stride: int = 1) -> Layer:
         channels = shape[3] if depthwise else shape[0]
         fan_in = int(np.prod(shape)) / channels
-        scale, zero = float(rng.uniform(0.5, 1.0)) / 40 / fan_in**0.5, int(rng.integers(90, 150))
+        scale, zero = float(rng.uniform(0.5, 1.0)) / 28 / fan_in**0.5, int(rng.integers(90, 150))
         codes = rng.integers(0, 256, shape, dtype=np.uint8)
         return Layer(codes, scale, zero, rng.integers(-900, 900, channels), depthwise, stride)
 
