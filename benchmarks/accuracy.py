@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import pickle
 import sys
 import tempfile
 import time
@@ -25,10 +26,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import datasets
+from benchmarks import datasets, mobilenet_v1_tflite
 from benchmarks.mobilenet_v1 import load_keras_npz, predict, top1
 from tvm_mpq.errors import DoesNotFitError, InvalidValueError
-from tvm_mpq.quant.bit_plan import UNLIMITED, BitPlan
+from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.specs import InputSpec
 from tvm_mpq.target import Target, parse_bytes
 
@@ -46,10 +47,10 @@ class Row:
 
     Attributes
     ----------
-    network: file in models/ without suffix. flash, ram: budgets, empty for none.
+    network: file in models/ without suffix, or the two halves of 1.0/224.
+    flash, ram: budgets, empty for none.
     policy: "paper", "sensitivity", "int8", "all4" or "pointwise4". method: "nearest",
         "reconstruct" or "qat" (reconstruction, then distillation of the narrow weights).
-    streamed: activations keep 8 bits, as on the row-streamed plan; else the two-tensor model.
     images: of imagenet_calib, for reconstruction and retraining.
     """
 
@@ -58,29 +59,28 @@ class Row:
     ram: str = ""
     policy: str = "paper"
     method: str = "reconstruct"
-    streamed: bool = False
     images: int = 200
     epochs: int = 1
 
 
 _M75, _M25, _VWW = "mobilenet_v1_0.75_224", "mobilenet_v1_0.25_128", "vww_96"
+_M100 = "mobilenet_v1_1.0_224_quant"  # two files, see mobilenet_v1_tflite
 ROWS = {
     "0.75_224-int8-nearest": Row(_M75, policy="int8", method="nearest"),
     "0.75_224-2MB-512kB-paper-nearest": Row(_M75, "2MB", "512kB", method="nearest"),
     "0.75_224-2MB-512kB-paper": Row(_M75, "2MB", "512kB"),
     "0.75_224-2MB-512kB-paper-qat": Row(_M75, "2MB", "512kB", method="qat"),
-    "0.75_224-2MB-512kB-sensitivity": Row(_M75, "2MB", "512kB", "sensitivity", streamed=True),
-    "0.75_224-1MB-512kB-sensitivity": Row(_M75, "1MB", "512kB", "sensitivity", streamed=True),
-    "0.75_224-1MB-512kB-sensitivity-qat": Row(
-        _M75, "1MB", "512kB", "sensitivity", "qat", streamed=True
-    ),
+    "0.75_224-2MB-512kB-sensitivity": Row(_M75, "2MB", "512kB", "sensitivity"),
+    "0.75_224-1MB-512kB-sensitivity": Row(_M75, "1MB", "512kB", "sensitivity"),
+    "0.75_224-1MB-512kB-sensitivity-qat": Row(_M75, "1MB", "512kB", "sensitivity", "qat"),
     "0.75_224-all4": Row(_M75, policy="all4"),
     "0.75_224-all4-qat": Row(_M75, policy="all4", method="qat"),
     "0.75_224-pointwise4": Row(_M75, policy="pointwise4"),
-    "0.25_128-256kB-76kB-sensitivity": Row(_M25, "256kB", "76kB", "sensitivity", streamed=True),
+    "1.0_224-2MB-512kB-sensitivity": Row(_M100, "2MB", "512kB", "sensitivity"),
+    "0.25_128-256kB-76kB-sensitivity": Row(_M25, "256kB", "76kB", "sensitivity"),
     "0.25_128-256kB-76kB-paper": Row(_M25, "256kB", "76kB"),
-    "vww_96-192kB-64kB-sensitivity": Row(_VWW, "192kB", "64kB", "sensitivity", streamed=True),
-    "vww_96-128kB-64kB-sensitivity": Row(_VWW, "128kB", "64kB", "sensitivity", streamed=True),
+    "vww_96-192kB-64kB-sensitivity": Row(_VWW, "192kB", "64kB", "sensitivity"),
+    "vww_96-128kB-64kB-sensitivity": Row(_VWW, "128kB", "64kB", "sensitivity"),
 }
 
 
@@ -107,7 +107,7 @@ class Bench:
             "ram_budget": parse_bytes(row.ram) if row.ram else None,
             "policy": row.policy,
             "method": self.quantization.method | {"name": row.method},
-            "ram_model": "8-bit activations, row-streamed" if row.streamed else "two tensors",
+            "ram_model": "two tensors" if row.policy == "paper" else "row-streamed",
             "top1": top1(logits.astype(np.float32), labels),
             "top1_float": top1(float_logits, labels),
             "divergence": divergence(float_logits, logits),
@@ -126,12 +126,15 @@ class Bench:
     @cached_property
     def spec(self) -> InputSpec:
         """How image bytes become real."""
-        vww = self.row.network == _VWW
-        return datasets.VWW_INPUT if vww else datasets.IMAGENET_INPUT
+        specs = {_VWW: datasets.VWW_INPUT, _M100: mobilenet_v1_tflite.INPUT}
+        return specs.get(self.row.network, datasets.IMAGENET_INPUT)
 
     @cached_property
     def float_model(self) -> Any:
         """The float network."""
+        if self.row.network == _M100:
+            halves = [self.data / "models" / name for name in mobilenet_v1_tflite.HALVES]
+            return mobilenet_v1_tflite.load_tflite(halves)
         return load_keras_npz(self.data / "models" / f"{self.row.network}.npz")
 
     @cached_property
@@ -158,7 +161,14 @@ class Bench:
 
     @cached_property
     def model(self) -> Any:
-        """The calibrated float blocks."""
+        """The calibrated float blocks; the same for every row of a network."""
+        path = self.work / f"{self.row.network}-calibrated.pickle"
+        if not path.exists():
+            model = self._timed("calibrate", self._calibrated)
+            _write(path, pickle.dumps(model))
+        return pickle.loads(path.read_bytes())
+
+    def _calibrated(self) -> Any:
         import torch
 
         from tvm_mpq.frontends import from_torch
@@ -166,8 +176,7 @@ class Bench:
 
         size = self.float_model.resolution
         mod = from_torch(self.float_model.eval(), torch.zeros(1, 3, size, size))
-        images = self.calibration[:CALIBRATION_IMAGES]
-        return self._timed("calibrate", lambda: calibrate(mod, images, self.spec))
+        return calibrate(mod, self.calibration[:CALIBRATION_IMAGES], self.spec)
 
     @cached_property
     def plan(self) -> BitPlan:
@@ -197,38 +206,27 @@ class Bench:
         return self._sensitivity_plan(flash, ram)
 
     def _sensitivity_plan(self, flash: int, ram: int) -> BitPlan:
-        from tvm_mpq.quant.bit_program import (
-            flash_limit,
-            sensitivity_bit_plan,
-            two_tensor_limits,
-        )
-        from tvm_mpq.quant.bit_search import uniform_bit_plan
-        from tvm_mpq.quant.sensitivity import measure_damage
+        from relay_passes.row_geometry import streamed_ram_model
+        from tvm_mpq.quant.policies import SensitivityPolicy
 
-        layers = self.model.layers
         images = self.calibration[:SENSITIVITY_IMAGES]
         cache = self.work / f"{self.row.network}-damage.json"
-        eight = uniform_bit_plan(layers, 8, 8)
-        fits_ram = self.row.streamed or eight.rw_bytes <= ram
-        if fits_ram and link(self.model, eight)["flash"] <= flash:
-            return replace(eight, policy="sensitivity", flash_budget=flash, ram_budget=ram)
-        damage = measure_damage(
-            self.model.network, eight, images, cache, activations=not self.row.streamed
-        )
-        beside = _CODE_BYTES
+        policy = SensitivityPolicy(self.model.layers, self.model.network, images, cache)
+        ram_model = streamed_ram_model(self.model.module, "arena", ram)
+        beside, beside_ram = _CODE_BYTES, 0
         for _ in range(_ROUNDS):
-            limits = [flash_limit(layers, flash - beside)]
-            limits += [] if self.row.streamed else two_tensor_limits(layers, ram)
-            plan = sensitivity_bit_plan(layers, damage, limits, flash, ram)
-            linked = link(self.model, plan)["flash"]
+            plan = policy.plan(flash - beside, ram - beside_ram, ram_model)
+            linked = link(self.model, plan, flash, ram)
             # What stands beside the plan's own bytes; room left over is used in the next round.
-            needed = linked - plan.ro_bytes
-            if linked <= flash and needed >= beside:
-                return plan
-            beside = needed
-        if linked <= flash:
-            return plan
-        raise DoesNotFitError(f"{self.name}: no plan links within {flash} bytes; the last {linked}")
+            needed = linked["flash"] - plan.ro_bytes
+            needed_ram = linked["ram"] - ram_model(plan.activations)[0]
+            fits = linked["flash"] <= flash and linked["ram"] <= ram
+            if fits and needed >= beside and needed_ram >= beside_ram:
+                break
+            beside, beside_ram = needed, needed_ram
+        if not fits:
+            raise DoesNotFitError(f"{self.name}: no plan found that links; the last: {linked}")
+        return replace(plan, flash_budget=flash, ram_budget=ram)
 
     @cached_property
     def quantization(self) -> Any:
@@ -287,7 +285,8 @@ class Bench:
         """Bytes of the linked firmware, whether or not it fits the budgets."""
         path = self.work / f"{self.name}-elf.json"
         if not path.exists():
-            _write(path, json.dumps(link(self.model, self.plan)))
+            flash, ram = self.row.flash or None, self.row.ram or None
+            _write(path, json.dumps(link(self.model, self.plan, flash, ram)))
         sizes: dict[str, Any] = json.loads(path.read_text())
         return sizes
 
@@ -319,21 +318,30 @@ class Bench:
         return made
 
 
-def link(model: Any, plan: BitPlan) -> dict[str, Any]:
-    """Bytes of the firmware of a plan: the codes do not matter, so they are rounded to nearest."""
+def link(
+    model: Any, plan: BitPlan, flash: int | str | None, ram: int | str | None
+) -> dict[str, Any]:
+    """Bytes of the linked firmware of a plan, and whether it keeps the budgets.
+
+    Row by row as far as the RAM budget asks for it. The codes do not matter to the bytes, so they
+    are rounded to nearest.
+    """
     from tvm_mpq.builder import build
 
     try:
-        firmware = build(model, Target("stm32h7"), plan=plan).firmware
-        return {
-            "flash": firmware.flash_bytes,
-            "axi_sram": firmware.axi_sram_bytes,
-            "dtcm": firmware.dtcm_bytes,
-        }
+        firmware = build(model, Target("stm32h7", flash=flash, ram=ram), plan=plan).firmware
     except DoesNotFitError as error:
         if error.flash_bytes is None:
-            return {"flash": UNLIMITED, "error": str(error).splitlines()[0]}
-        return {"flash": error.flash_bytes, "axi_sram": error.ram_bytes, "dtcm": None}
+            raise
+        found = {"flash": error.flash_bytes, "ram": error.ram_bytes}
+        return found | {"fits": False, "error": str(error)}
+    return {
+        "flash": firmware.flash_bytes,
+        "ram": firmware.ram_bytes,
+        "axi_sram": firmware.axi_sram_bytes,
+        "dtcm": firmware.dtcm_bytes,
+        "fits": True,
+    }
 
 
 def divergence(teacher: NDArray[Any], student: NDArray[Any]) -> float:
@@ -364,9 +372,9 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, content: str | bytes) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text)
+    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     temporary.replace(path)
 
 

@@ -53,7 +53,8 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 class ConvBnAct(nn.Sequential):
     """Convolution with SAME padding, batch norm (not folded), then ReLU6 or a plain ReLU.
 
-    ``size`` is the side of the square input, which fixes the padding.
+    ``batch_norm=False``: it is folded already, with a bias in its place. ``size`` is the side of
+    the square input, which fixes the padding.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class ConvBnAct(nn.Sequential):
         stride: int = 1,
         depthwise: bool = False,
         bias: bool = False,
+        batch_norm: bool = True,
         relu6: bool = True,
     ) -> None:
         super().__init__()
@@ -73,9 +75,12 @@ class ConvBnAct(nn.Sequential):
             self.add_module("pad", nn.ZeroPad2d((before, after, before, after)))
         padding = before if before == after else 0
         groups = channels[0] if depthwise else 1
-        conv = nn.Conv2d(*channels, kernel, stride, padding, groups=groups, bias=bias)
+        conv = nn.Conv2d(
+            *channels, kernel, stride, padding, groups=groups, bias=bias or not batch_norm
+        )
         self.add_module("conv", conv)
-        self.add_module("bn", nn.BatchNorm2d(channels[1], eps=BATCH_NORM_EPS))
+        if batch_norm:
+            self.add_module("bn", nn.BatchNorm2d(channels[1], eps=BATCH_NORM_EPS))
         self.add_module("act", nn.ReLU6() if relu6 else nn.ReLU())
 
 
@@ -101,6 +106,7 @@ class MobileNetV1(nn.Module):
         *,
         blocks: Sequence[tuple[int, int]] = BLOCKS,
         conv_bias: bool = False,
+        batch_norm: bool = True,
         relu6: bool = True,
     ) -> None:
         super().__init__()
@@ -108,7 +114,7 @@ class MobileNetV1(nn.Module):
             if not value > 0:
                 raise InvalidValueError(f"MobileNetV1 {name}: {value}; expected a positive number")
         self.resolution, self.in_channels = resolution, in_channels
-        layer = partial(ConvBnAct, bias=conv_bias, relu6=relu6)
+        layer = partial(ConvBnAct, bias=conv_bias, batch_norm=batch_norm, relu6=relu6)
         cin, size = scaled_channels(STEM_CHANNELS, width), -(-resolution // 2)
         layers = {"conv1": layer((in_channels, cin), resolution, stride=2)}
         for number, (channels, stride) in enumerate(blocks, 1):

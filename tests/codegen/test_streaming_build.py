@@ -93,7 +93,9 @@ def test_sensitivity_keeps_to_the_streamed_ram(
     resnet: CalibratedModel, ram: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tensors = {layer.y for layer in resnet.layers[:-1]}
-    weights = {layer.name: {4: 1.0, 2: 2.0} for layer in resnet.layers if layer.weight_elements}
+    weights = {
+        layer.name: {4: 1.0, 3: 1.5, 2: 2.0} for layer in resnet.layers if layer.weight_elements
+    }
     damage = DamageTable(weights, {name: {4: 1.0, 2: 2.0} for name in tensors}, 0.0, 1)
     policy = SensitivityPolicy(resnet.layers, resnet.network, images(2))
     monkeypatch.setattr(policy, "_measured", lambda activations: damage)

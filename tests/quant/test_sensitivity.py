@@ -105,7 +105,7 @@ def test_a_ram_model_is_asked_until_it_agrees(ram: int, monkeypatch: pytest.Monk
         if model(chosen)[0] <= ram:
             best = min(best, sum(damage.activations[n].get(chosen[n], 0.0) for n in tensors))
     if best == np.inf:
-        with pytest.raises(DoesNotFitError, match="RAM of the fullest stage: .* too few"):
+        with pytest.raises(DoesNotFitError, match="RAM row by row, filled by .* too few"):
             policy.plan(10**6, ram, model)
         return
     plan = policy.plan(10**6, ram, model)

@@ -107,28 +107,26 @@ def two_tensor_limits(layers: Sequence[LayerSpec], budget: int) -> list[Limit]:
     return limits
 
 
-def fullest_limit(
+def streamed_limit(
     layers: Sequence[LayerSpec],
     activations: Mapping[str, int],
-    needed: int,
+    need: int,
     alive: Mapping[str, int],
     budget: int,
 ) -> Limit:
-    """The arena where a plan is fullest, as a limit: exact at ``activations``, linear around it.
+    """The tensors that fill the memory at widths ``activations`` must shrink to ``budget``.
 
-    ``needed``: bytes of the arena at these widths; ``alive``: bytes by tensor. Tensors that lie
-    over each other count in proportion, so that their sum is ``needed``.
+    ``need`` bytes are used, ``alive`` of them by tensor (whole or rings); all else stays.
     """
-    fixed_tensors, total = _fixed_tensors(layers), sum(alive.values())
-    costs: dict[Key, dict[int, int]] = {}
-    fixed = 0
-    for name, size in alive.items():
-        share = {b: -(-needed * size * b // (total * activations[name])) for b in WIDTHS}
-        if name in fixed_tensors:
-            fixed += share[8]
-        else:
-            costs["activations", name] = share
-    return Limit("RAM of the fullest stage", budget, fixed, costs)
+    fixed_tensors = _fixed_tensors(layers)
+    costs: dict[Key, dict[int, int]] = {
+        ("activations", name): {bits: -(-size * bits // activations[name]) for bits in WIDTHS}
+        for name, size in alive.items()
+        if name not in fixed_tensors
+    }
+    fixed = need - sum(size for name, size in alive.items() if name not in fixed_tensors)
+    tensors = ", ".join(alive)
+    return Limit(f"RAM row by row, filled by {tensors}", budget, fixed, costs)
 
 
 def sensitivity_bit_plan(
@@ -138,7 +136,7 @@ def sensitivity_bit_plan(
     flash_budget: int,
     ram_budget: int,
     widths: Sequence[int] = WIDTHS,
-    model: str = "two-tensor",
+    memory_model: str = "two-tensor",
 ) -> BitPlan:
     """The widths of least total damage within all ``limits``.
 
@@ -165,7 +163,7 @@ def sensitivity_bit_plan(
         flash_budget=flash_budget,
         ram_budget=ram_budget,
         policy="sensitivity",
-        memory_model=model,
+        memory_model=memory_model,
     )
 
 

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tvm_mpq.errors import DoesNotFitError
 from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.quant.bit_program import (
     flash_limit,
-    fullest_limit,
     paper_plan_text,
     sensitivity_bit_plan,
+    streamed_limit,
     two_tensor_limits,
 )
 from tvm_mpq.quant.bit_search import RamModel, paper_bit_plan, uniform_bit_plan
 from tvm_mpq.quant.network import FloatNetwork
 from tvm_mpq.specs import WEIGHT_WIDTHS, WIDTHS, LayerSpec
 
+if TYPE_CHECKING:
+    from tvm_mpq.quant.sensitivity import DamageTable
+
 POLICIES = ("paper", "sensitivity")
 _IMAGES = 64
+_RAM_ROUNDS = 40
 
 
 class PaperPolicy:
@@ -46,7 +52,7 @@ class PaperPolicy:
 class SensitivityPolicy:
     """The widths of least measured damage under the same budgets.
 
-    Damages are measured once, on the first use; those of activations only if the RAM asks for cuts.
+    Damages are measured once, on the first use, and only of what the budgets ask to be cut.
     """
 
     def __init__(
@@ -60,36 +66,49 @@ class SensitivityPolicy:
         self._layers, self._network, self._cache = layers, network, cache
         self._widths = tuple(widths)
         self._images = images[:_IMAGES]
-        self._damage: dict[bool, Any] = {}
+        self._damage: dict[bool, DamageTable] = {}
 
     def plan(self, flash: int, ram: int, ram_model: RamModel | None = None) -> BitPlan:
         """Widths for budgets in bytes. Raises DoesNotFitError.
 
-        ``ram_model`` (row streaming) knows bytes only for given widths: solve, ask it, and where it
-        says too much add a limit on the tensors that fill the memory there, until it agrees.
+        ``ram_model``: the bytes that the RAM limits, row-streamed; without it, two tensors.
         """
         eight = uniform_bit_plan(self._layers, 8, 8)
-        needed = eight.rw_bytes if ram_model is None else ram_model(eight.activations)[0]
-        damage = self._measured(needed > ram)
+        need = ram_model(eight.activations)[0] if ram_model else eight.rw_bytes
+        memory_model = "streamed" if ram_model else "two-tensor"
+        if need <= ram and eight.ro_bytes <= flash:
+            eight = replace(eight, policy="sensitivity", memory_model=memory_model)
+            return replace(eight, flash_budget=flash, ram_budget=ram)
+        damage = self._measured(need > ram)
         limits = [flash_limit(self._layers, flash, self._widths)]
         if ram_model is None:
             limits += two_tensor_limits(self._layers, ram)
-            return sensitivity_bit_plan(self._layers, damage, limits, flash, ram, self._widths)
-        while True:
+        for _ in range(_RAM_ROUNDS):
             plan = sensitivity_bit_plan(
-                self._layers, damage, limits, flash, ram, self._widths, "streamed"
+                self._layers, damage, limits, flash, ram, self._widths, memory_model
             )
-            needed, alive = ram_model(plan.activations)
-            if needed <= ram:
+            need, alive = ram_model(plan.activations) if ram_model else (plan.rw_bytes, {})
+            if need <= ram:
                 return plan
-            limits.append(fullest_limit(self._layers, plan.activations, needed, alive, ram))
+            # The streamed bytes are not linear in the widths: whatever fills the memory now must
+            # shrink, and the optimum is sought again.
+            limits.append(streamed_limit(self._layers, plan.activations, need, alive, ram))
+        raise DoesNotFitError(
+            f"bit search: row by row, {need} bytes of RAM are needed, {need - ram} too many, after"
+            f" {_RAM_ROUNDS} attempts; give more RAM, or take a lower resolution"
+        )
 
     def compared(self, plan: BitPlan, flash: int, ram: int) -> list[Any]:
-        """``plan`` beside the paper's: policy, activations, weights, bytes, predicted damage."""
-        damage = self._damage.get(True) or self._damage[False]
+        """``plan`` beside the paper's: policy, activations, weights, bytes, predicted damage.
+
+        Empty where nothing had to be cut.
+        """
+        damage = self._damage.get(True) or self._damage.get(False)
+        if damage is None:
+            return []
         return [list(row) for row in paper_plan_text(self._layers, damage, plan, flash, ram)]
 
-    def _measured(self, activations: bool) -> Any:
+    def _measured(self, activations: bool) -> DamageTable:
         from tvm_mpq.quant.sensitivity import measure_damage
 
         if activations not in self._damage:
