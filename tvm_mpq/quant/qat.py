@@ -129,8 +129,8 @@ class QatNetwork(nn.Module):
         key = _key(block)
         if block.op in WEIGHTED:
             half = 0.5 if self.rounding == "nearest" and key in self.quantizers else 0.0
-            half_step = half * self._scale(block.name) if half else 0.0
-            z: torch.Tensor = self.layers[key](inputs[0], self._scale(block.inputs[0]), half_step)
+            half_step = half * self.step_of(block.name) if half else 0.0
+            z: torch.Tensor = self.layers[key](inputs[0], self.step_of(block.inputs[0]), half_step)
         else:
             z = weightless(block, inputs)
         if key in self.quantizers:
@@ -138,16 +138,16 @@ class QatNetwork(nn.Module):
             return quantized
         if block.op == "global_avg_pool":
             pixels = inputs[0].shape[2] * inputs[0].shape[3]
-            return _pooled(z, self._scale(block.inputs[0]), pixels)
+            return _pooled(z, self.step_of(block.inputs[0]), pixels)
         return z
 
-    def _scale(self, name: str) -> float:
+    def step_of(self, name: str) -> float:
         """Step of a tensor's codes; pools keep that of their input."""
         if name == self.network.input:
             return self.network.input_spec.scale
         block = self.network.by_name[name]
         if _key(block) not in self.quantizers:
-            return self._scale(block.inputs[0])
+            return self.step_of(block.inputs[0])
         quantizer = self.quantizer(block)
         low, high = quantizer.range()
         return (high - low) / quantizer.steps
