@@ -37,29 +37,39 @@ DEFINE_CHANNELS(2)
 
 #ifndef MPQ_ASSEMBLY
 
-/* Wraps as the instruction does: the operands of pixels that fill a group are anything. */
-static int32_t dual_multiply_add(uint32_t a, uint32_t b, int32_t sum) {
-  const int32_t low = (int16_t)(a & 0xFFFFu) * (int16_t)(b & 0xFFFFu);
-  const int32_t high = (int16_t)(a >> 16) * (int16_t)(b >> 16);
-  return (int32_t)((uint32_t)sum + (uint32_t)low + (uint32_t)high);
+static inline int32_t low(uint32_t pair) { return (int16_t)(pair & 0xFFFFu); }
+static inline int32_t high(uint32_t pair) { return (int16_t)(pair >> 16); }
+
+/* `count` pixels side by side, which a compiler turns into vectors. Sums wrap as the instruction's:
+ * the operands of pixels that fill a group are anything. */
+static inline void group_sums(const uint32_t *x, const uint32_t *w, int32_t *acc,
+                              const int32_t *start, int32_t pixels, int32_t k, int32_t count) {
+  uint32_t first[4], second[4];
+  for (int32_t j = 0; j < count; j++) {
+    first[j] = (uint32_t)(start != 0 ? start[0] : acc[j]);
+    second[j] = (uint32_t)(start != 0 ? start[1] : acc[pixels + j]);
+  }
+  for (int32_t pair = 0; pair < k / 2; pair++, x += count, w += 2) {
+    for (int32_t j = 0; j < count; j++) {
+      first[j] += (uint32_t)(low(x[j]) * low(w[0])) + (uint32_t)(high(x[j]) * high(w[0]));
+      second[j] += (uint32_t)(low(x[j]) * low(w[1])) + (uint32_t)(high(x[j]) * high(w[1]));
+    }
+  }
+  for (int32_t j = 0; j < count; j++) {
+    acc[j] = (int32_t)first[j];
+    acc[pixels + j] = (int32_t)second[j];
+  }
 }
 
 static void core(const void *x, const void *w, int32_t *acc, const int32_t *start,
                  int32_t pixels, int32_t k, int32_t k_total, int32_t done) {
-  const uint32_t *group = x, *weights = w;
-  for (int32_t first = 0; first < pixels; first += 4) {
-    const int32_t count = pixels - first < 4 ? 2 : 4;
-    group -= count == 2 ? done : 0;
-    for (int32_t j = 0; j < count; j++) {
-      for (int32_t o = 0; o < 2; o++) {
-        int32_t *sum = acc + o * pixels + first + j;
-        *sum = start != 0 ? start[o] : *sum;
-        for (int32_t pair = 0; pair < k / 2; pair++) {
-          *sum = dual_multiply_add(group[pair * count + j], weights[pair * 2 + o], *sum);
-        }
-      }
-    }
-    group += k_total / 2 * count;
+  const uint32_t *group = x;
+  int32_t first = 0;
+  for (; first + 4 <= pixels; first += 4, group += 2 * k_total) {
+    group_sums(group, w, acc + first, start, pixels, k, 4);
+  }
+  if (first < pixels) {
+    group_sums(group - done, w, acc + first, start, pixels, k, 2);
   }
 }
 

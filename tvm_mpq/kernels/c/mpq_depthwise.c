@@ -121,28 +121,49 @@ void mpq_dw_taps(void *taps, const void *w, int32_t bits, const int32_t *icn, in
 static int32_t low(uint32_t pair) { return (int16_t)(pair & 0xFFFFu); }
 static int32_t high(uint32_t pair) { return (int16_t)(pair >> 16); }
 
+#define BLOCK 32 /* pixels: whole output words of every width, an even number of halfwords */
+
+/* Sums of `count` pixels: the halfwords first, then every tap for all of them (as vectors). */
+static inline void window_sums(const uint32_t *lines, const uint32_t *taps, int32_t *sums,
+                               int32_t count, int32_t stride, int32_t pitch) {
+  int16_t x[2 * BLOCK + 2];
+  for (int32_t p = 0; p < count; p++) {
+    sums[p] = (int32_t)taps[6];
+  }
+  for (int32_t ky = 0; ky < 3; ky++, lines += pitch / 4) {
+    const int32_t t0 = low(taps[2 * ky]), t1 = high(taps[2 * ky]), t2 = high(taps[2 * ky + 1]);
+    for (int32_t pair = 0; 2 * pair < (count - 1) * stride + 3; pair++) {
+      x[2 * pair] = (int16_t)low(lines[pair]);
+      x[2 * pair + 1] = (int16_t)high(lines[pair]);
+    }
+    for (int32_t p = 0; p < count; p++) {
+      sums[p] += x[p * stride] * t0 + x[p * stride + 1] * t1 + x[p * stride + 2] * t2;
+    }
+  }
+}
+
 /* Every shift; the twin of the assembly as well. */
-static void plain(const uint32_t *lines, uint32_t *y, const uint32_t *taps, int32_t width,
-                  int32_t rows, int32_t row_words, int32_t stride, int32_t bits, int32_t zy,
-                  int32_t pitch) {
-  const int32_t codes = 32 / bits, top = (1 << bits) - 1;
+static inline void plain(const uint32_t *lines, uint32_t *y, const uint32_t *taps, int32_t width,
+                         int32_t rows, int32_t row_words, int32_t stride, int32_t bits, int32_t zy,
+                         int32_t pitch) {
+  const int32_t per_word = 32 / bits, top = (1 << bits) - 1;
+  const int32_t m0 = (int32_t)taps[7], shift = (int32_t)taps[8] + 32;
+  int32_t sums[BLOCK];
   for (int32_t r = 0; r < rows; r++, lines += stride * pitch / 4, y += row_words) {
-    for (int32_t p = 0; p < width; p++) {
-      int32_t sum = (int32_t)taps[6];
-      for (int32_t ky = 0; ky < 3; ky++) {
-        const uint32_t *line = lines + ky * pitch / 4;
-        for (int32_t kx = 0; kx < 3; kx++) {
-          const int32_t j = p * stride + kx;
-          const int32_t x = j % 2 ? high(line[j / 2]) : low(line[j / 2]);
-          sum += x * (kx == 0 ? low(taps[2 * ky])
-                              : kx == 1 ? high(taps[2 * ky]) : high(taps[2 * ky + 1]));
-        }
+    for (int32_t first = 0; first < width; first += BLOCK) {
+      const int32_t count = width - first < BLOCK ? width - first : BLOCK;
+      window_sums(lines + first * stride / 2, taps, sums, count, stride, pitch);
+      for (int32_t p = 0; p < count; p++) {
+        const int64_t code = ((int64_t)m0 * sums[p] >> shift) + zy;
+        sums[p] = (int32_t)(code < 0 ? 0 : code > top ? top : code);
       }
-      const int64_t scaled = (int64_t)(int32_t)taps[7] * sum >> ((int32_t)taps[8] + 32);
-      const int64_t code = scaled + zy;
-      const uint32_t clamped = (uint32_t)(code < 0 ? 0 : code > top ? top : code);
-      uint32_t *word = y + p / codes;
-      *word = (p % codes ? *word : 0u) | clamped << (p % codes * bits);
+      for (int32_t p = 0; p < count; p += per_word) {
+        uint32_t word = 0;
+        for (int32_t j = 0; j < per_word && p + j < count; j++) {
+          word |= (uint32_t)sums[p + j] << (j * bits);
+        }
+        y[(first + p) / per_word] = word;
+      }
     }
   }
 }

@@ -140,23 +140,37 @@ static void start(int32_t *acc, const int32_t *sums, const int32_t *icn, int32_t
 }
 
 #ifndef MPQ_ASSEMBLY
-static void core(const uint32_t *x, const uint32_t *w, int32_t *acc, int32_t groups,
-                 int32_t channel_bytes, int32_t weight_bytes, int32_t segment_bytes, int32_t size,
-                 int32_t pixels, int32_t s, int32_t bits) {
-  const int32_t k = weight_bytes * 4 / bits, segment = segment_bytes * 4 / bits;
+#define CHUNK 256 /* taps whose words Q are cut out at a time */
+
+/* Words Q of taps [first, first + count). */
+static inline void cut_weights(uint32_t *q, const uint32_t *w, int32_t first, int32_t count,
+                               int32_t bits) {
   const uint32_t low = (1u << bits) - 1u, mask = low | low << (32 - bits);
-  for (int32_t word = 0; word < groups * size; word++, acc += pixels) {
-    const uint32_t *from = x + word / size * size * k + word % size;
-    for (int32_t first = 0; first < k; first += segment) {
+  for (int32_t i = 0; i < count; i++) {
+    const int32_t turn = (first + i) % (16 / bits) * 2 * bits;
+    const uint32_t codes = w[(first + i) * bits / 16];
+    q[i] = (codes >> turn | codes << ((32 - turn) & 31)) & mask;
+  }
+}
+
+/* Taps in any order give the same lanes, so a compiler may add several at once. */
+static inline void core(const uint32_t *x, const uint32_t *w, int32_t *acc, int32_t groups,
+                        int32_t channel_bytes, int32_t weight_bytes, int32_t segment_bytes,
+                        int32_t size, int32_t pixels, int32_t s, int32_t bits) {
+  const int32_t k = weight_bytes * 4 / bits, segment = segment_bytes * 4 / bits;
+  uint32_t q[CHUNK];
+  for (int32_t first = 0, count; first < k; first += count) {
+    const int32_t room = segment - first % segment < CHUNK ? segment - first % segment : CHUNK;
+    count = k - first < room ? k - first : room;
+    cut_weights(q, w, first, count, bits);
+    for (int32_t word = 0; word < groups * size; word++) {
+      const uint32_t *from = x + (word / size * k + first) * size + word % size;
       uint64_t sum = 0;
-      for (int32_t i = first; i < first + segment && i < k; i++) {
-        const uint32_t codes = w[i * bits / 16];
-        const int32_t turn = i % (16 / bits) * 2 * bits;
-        const uint32_t q = (turn ? codes >> turn | codes << (32 - turn) : codes) & mask;
-        sum += (uint64_t)from[i * size] * q;
+      for (int32_t i = 0; i < count; i++) {
+        sum += (uint64_t)from[i * size] * q[i];
       }
       for (int32_t lane = 0; lane < 2 * pixels; lane++) {
-        acc[lane / pixels * (channel_bytes / 4) + lane % pixels] +=
+        acc[word * pixels + lane / pixels * (channel_bytes / 4) + lane % pixels] +=
             (int32_t)(sum >> (lane * s) & ((1u << s) - 1u));
       }
     }

@@ -1,23 +1,28 @@
 /* Requantization of sums to codes, whole words at a time; see asm/epilogue.py. */
 #include "mpq_micro_kernels.h"
 
-static uint32_t requantized(int32_t phi, int32_t m0, int32_t shift, int32_t zy, int32_t top) {
-  const int64_t value = ((int64_t)m0 * phi >> shift) + zy;
-  return (uint32_t)(value < 0 ? 0 : value > top ? top : value);
-}
+#define BLOCK 32 /* sums that become codes before the codes become words */
 
 /* The exact way for every shift; the twin of the assembly as well. */
 #define DEFINE_PLAIN(BITS)                                                                  \
   static void plain##BITS(const int32_t *acc, uint32_t *y, int32_t m0, int32_t shift,       \
                           int32_t zy, int32_t width, int32_t rows, int32_t stride) {        \
+    const int32_t per_word = 32 / BITS, top = (1 << BITS) - 1;                              \
+    int32_t codes[BLOCK];                                                                   \
     for (int32_t r = 0; r < rows; r++, acc += width, y += stride / 4) {                     \
-      for (int32_t first = 0; first < width; first += 32 / BITS) {                          \
-        const int32_t left = width - first, codes = left < 32 / BITS ? left : 32 / BITS;    \
-        uint32_t word = 0;                                                                  \
-        for (int32_t j = 0; j < codes; j++) {                                               \
-          word |= requantized(acc[first + j], m0, shift, zy, (1 << BITS) - 1) << (j * BITS); \
+      for (int32_t first = 0; first < width; first += BLOCK) {                              \
+        const int32_t count = width - first < BLOCK ? width - first : BLOCK;                \
+        for (int32_t j = 0; j < count; j++) {                                               \
+          const int64_t code = ((int64_t)m0 * acc[first + j] >> shift) + zy;                \
+          codes[j] = (int32_t)(code < 0 ? 0 : code > top ? top : code);                     \
         }                                                                                   \
-        y[first * BITS / 32] = word;                                                        \
+        for (int32_t p = 0; p < count; p += per_word) {                                     \
+          uint32_t word = 0;                                                                \
+          for (int32_t j = 0; j < per_word && p + j < count; j++) {                         \
+            word |= (uint32_t)codes[p + j] << (j * BITS);                                   \
+          }                                                                                 \
+          y[(first + p) / per_word] = word;                                                 \
+        }                                                                                   \
       }                                                                                     \
     }                                                                                       \
   }
