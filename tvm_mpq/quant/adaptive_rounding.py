@@ -304,12 +304,14 @@ class _Adapter:
         return torch.cat(parts)
 
     def _stored(self) -> dict[str, RealLayer]:
-        found = {}
-        for name in self._narrow if self._store else ():
+        """Layers of finished blocks; half a block would start from other codes than before."""
+        found: dict[str, RealLayer] = {}
+        for group in blocks_of(self._network) if self._store else ():
             assert self._store is not None
-            kept = self._store.read(name)
-            if kept is not None:
-                found[name] = kept[0]
+            names = [block.name for block in group if block.name in self._narrow]
+            kept = {name: self._store.read(name) for name in names}
+            if all(kept.values()):
+                found |= {name: one[0] for name, one in kept.items() if one}
         return found
 
     def _keep(self, names: list[str]) -> None:
