@@ -121,6 +121,10 @@ def check_refusal(result: Result, words: list[str]) -> None:
         ({"--calibration": "bad_images"}, ["no.png", "cannot identify"]),
         ({"--rounding": "up"}, ["'up'", "nearest"]),
         ({"--range-method": "median"}, ["'median'", "mse"]),
+        ({"--policy": "guess"}, ["'guess'", "sensitivity"]),
+        ({"--widths": "8,4,3"}, ["(8, 4, 3)", "(8, 4, 3, 2)"]),
+        ({"--widths": "narrow"}, ["'narrow'", "8,4,3,2"]),
+        ({"--quantization": "nowhere.npz"}, ["nowhere.npz: no such quantization"]),
         ({"-o": "images"}, ["images exists"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
@@ -130,6 +134,18 @@ def test_compile_refuses(inputs: Path, changes: dict[str, str], words: list[str]
     full = {k: inputs / v if k in inside else v for k, v in changes.items()}
     check_refusal(compile_with(inputs, **full), words)
     assert not (inputs / "never").exists()
+
+
+@pytest.mark.cc
+def test_compile_by_sensitivity_with_reconstruction(inputs: Path) -> None:
+    out = inputs / "reconstructed"
+    options = {"--policy": "sensitivity", "--target": "host", "-o": out}
+    model, images = inputs / "model.pt2", inputs / "images"
+    chosen = [value for option in options.items() for value in option]
+    result = invoke("compile", model, "--calibration", images, "--reconstruct", "--json", *chosen)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["bits"]["weights"] == "88888"
+    assert (out / "deployment.json").is_file()
 
 
 @pytest.mark.emu

@@ -45,6 +45,7 @@ def build(
     minimize: str = "streaming",
     plan: BitPlan | None = None,
     quantization: QuantizationResult | None = None,
+    reconstruct: bool = False,
     rounding: str = "nearest",
     range_method: str = "mse",
     input_buffer: str = "arena",
@@ -63,7 +64,8 @@ def build(
     widths: that weights may have, (8, 4, 2) or (8, 4, 3, 2); 3 is for pointwise and dense layers.
         By default the paper's policy has no 3.
     quantization: weights, ranges and plan of ``quant.reconstruct`` or ``quant.convert``, used as
-        they are, instead of a search and of rounding to nearest.
+        they are, instead of a search and of rounding to nearest. reconstruct: recover accuracy for
+        the widths found, from the calibration images alone (``quant.reconstruct``; minutes).
     memory_model: what the search counts against the budgets. "streamed": the program as linked,
         its layers run together row by row as far as the RAM budget asks for it; "linked": the same
         layer by layer; "two-tensor": layer by layer, and the search uses the paper's accounting,
@@ -94,6 +96,10 @@ def build(
     _check_option("minimize", minimize, MINIMIZE)
     _check_option("widths", widths or WIDTHS, (WIDTHS, WEIGHT_WIDTHS))
     _check_rows(input_buffer, memory_model)
+    if reconstruct and quantization is not None:
+        raise InvalidValueError(
+            "reconstruct: a quantization is given as well; leave one of them out"
+        )
     check_module_name(name)
     if not isinstance(mod, CalibratedModel):
         from relay_passes.annotate_ranges import check_images
@@ -106,7 +112,30 @@ def build(
     builder = _Builder(mod, target, rounding, input_buffer, name, memory_model, minimize)
     if quantization is not None:
         return builder.build(quantization.plan, None, quantization)
-    return builder.build(plan, None if plan else _policy(policy, mod, calibration, widths))
+    deployment = builder.build(plan, None if plan else _policy(policy, mod, calibration, widths))
+    if not reconstruct:
+        return deployment
+    return builder.build(*_reconstructed(mod, deployment, calibration, rounding))
+
+
+def _reconstructed(
+    model: CalibratedModel,
+    deployment: Deployment,
+    images: npt.NDArray[np.uint8] | None,
+    rounding: str,
+) -> tuple[BitPlan, None, QuantizationResult]:
+    """What ``_Builder.build`` takes, for the widths of a deployment that fits."""
+    from tvm_mpq.quant.reconstruct import ReconstructionOptions, reconstruct
+
+    if images is None:
+        raise InvalidValueError(
+            "reconstruct: no calibration images; give build(calibration=), typically 500 of them"
+        )
+    assert deployment.integer is not None
+    plan = deployment.integer.plan
+    options = ReconstructionOptions(rounding=rounding)
+    result = reconstruct(model.network, plan, np.asarray(images), options)
+    return plan, None, result
 
 
 def _policy(

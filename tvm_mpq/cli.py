@@ -43,6 +43,10 @@ _out = click.argument("out", type=click.Path(path_type=Path))
 @click.option("--calibration", required=True, type=click.Path(path_type=Path), help="Image folder.")
 @click.option("--input-range", default="-1,1", show_default=True, help="Real range: -1,1 or 0,1.")
 @click.option("--resize", default="whole", show_default=True, help="whole or crop:FRACTION.")
+@click.option("--policy", default="paper", show_default=True, help="paper or sensitivity.")
+@click.option("--widths", help="Of weights: 8,4,2 or 8,4,3,2.  [default: the policy's]")
+@click.option("--quantization", type=click.Path(path_type=Path), help="quantization.npz to use.")
+@click.option("--reconstruct", is_flag=True, help="Recover accuracy from the calibration images.")
 @click.option("--rounding", default="nearest", show_default=True, help="nearest or floor.")
 @click.option("--range-method", default="mse", show_default=True, help="mse or max.")
 @click.option("--input-buffer", default="arena", show_default=True, help="arena, caller or rows.")
@@ -57,6 +61,10 @@ def compile_command(
     calibration: Path,
     input_range: str,
     resize: str,
+    policy: str,
+    widths: str | None,
+    quantization: Path | None,
+    reconstruct: bool,
     rounding: str,
     range_method: str,
     input_buffer: str,
@@ -78,6 +86,7 @@ def compile_command(
     from tvm_mpq.frontends import load_exported_program
     from tvm_mpq.images import load_folder
 
+    found = _quantization(quantization)
     mod = load_exported_program(model)
     check_parameters(mod)
     _, channels, height, width = shape_of(mod["main"].params[0])
@@ -87,12 +96,31 @@ def compile_command(
         chosen,
         calibration=images,
         input_spec=spec,
+        policy=policy,
+        widths=_widths(widths),
+        quantization=found,
+        reconstruct=reconstruct,
         rounding=rounding,
         range_method=range_method,
         input_buffer=input_buffer,
         minimize=minimize,
     ).save(output)
     _print_report(deployment, as_json)
+
+
+def _quantization(path: Path | None) -> Any:
+    from tvm_mpq.quant.result import QuantizationResult
+
+    return None if path is None else QuantizationResult.load(path)
+
+
+def _widths(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise click.UsageError(f"--widths {text!r}: allowed are 8,4,2 and 8,4,3,2") from None
 
 
 @main.command()
