@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +28,9 @@ from tvm_mpq.toolchain import run_tool
 if TYPE_CHECKING:
     from tvm_mpq.emulator import Profile
 
-FIRMWARE = Path(__file__).with_name("firmware")
+FIRMWARE = Path(__file__).with_name("layer_firmware")
+BUILD_TIMEOUT = 120.0  # seconds of one run of the compiler
+RUN_TIMEOUT = 300.0  # seconds of both runs of a layer on the board model
 CPU = ["-mcpu=cortex-m7", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv5-d16"]
 FLAGS = [*CPU, "-std=c11", "-O2", "-g", "-ffunction-sections", "-fdata-sections"]
 FLAGS += ["-Wall", "-Wextra", "-Werror"]
@@ -108,15 +114,31 @@ def build(layer: Layer, folder: Path) -> Path:
 
 def link(folder: Path) -> Path:
     """The ELF of ``layer.c`` and ``constants.s`` in ``folder``, with the micro-kernels."""
-    names = ["layer.c", "constants.s", str(FIRMWARE / "layer_main.c")]
+    kernels = _micro_kernels()
+    headers = ["-I", str(kernels)]
+    names = ["layer.c", "constants.s", *map(str, sorted(kernels.glob("*.o")))]
+    _compile([*headers, *LINK, *names, "-o", "layer.elf"], folder)
+    return folder / "layer.elf"
+
+
+@cache
+def _micro_kernels() -> Path:
+    """A folder with headers and objects of every micro-kernel, compiled once in a process."""
+    folder = tempfile.mkdtemp(prefix="tvm_mpq-kernels-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    names = [str(FIRMWARE / "layer_main.c")]
     for name, text in micro_kernel_sources().items():
-        (folder / name).write_text(text)
+        (Path(folder) / name).write_text(text)
         names += [name] if name.endswith((".c", ".S")) else []
-    command = ["arm-none-eabi-gcc", *FLAGS, *LINK, *names, "-o", "layer.elf"]
-    result = run_tool(command, timeout=120, cwd=folder)
+    _compile(["-c", *names], Path(folder))
+    return Path(folder)
+
+
+def _compile(arguments: list[str], folder: Path) -> None:
+    command = ["arm-none-eabi-gcc", *FLAGS, *arguments]
+    result = run_tool(command, timeout=BUILD_TIMEOUT, cwd=folder)
     if result.status:
         raise ToolError(f"{' '.join(command)}\n{result.stderr[:4000]}")
-    return folder / "layer.elf"
 
 
 def _source(spec: KernelSpec) -> str:
@@ -143,18 +165,26 @@ def _source(spec: KernelSpec) -> str:
 
 def measure(layer: Layer, folder: Path, *, cycles: bool = True) -> Measurement:
     """Build and run ``layer`` on the board model."""
+    return run(layer, build(layer, folder), cycles=cycles)
+
+
+def run(layer: Layer, elf: Path, *, cycles: bool = True) -> Measurement:
+    """Run the ELF of ``layer`` on the board model; without ``cycles`` it counts instructions."""
     from tvm_mpq.emulator import Board
 
-    elf = build(layer, folder)
     board = Board(elf)
     board.write_symbol("x", pack_map(layer.x, layer.spec.x).tobytes())
-    result = board.run(cycles=cycles, timeout_seconds=300)
-    shape, dtype = layer.spec.output.buffer
-    stored = np.frombuffer(board.read_symbol("y"), dtype).reshape(shape)
-    actual = unpack_map(stored, layer.spec.output)
-    exact = bool((actual.reshape(-1) == layer.expected.reshape(-1)).all())
+    result = board.run(cycles=cycles, timeout_seconds=RUN_TIMEOUT)
+    exact = is_exact(layer, board.read_symbol("y"))
     spent = int.from_bytes(board.read_symbol("layer_cycles"), "little")
     return Measurement(spent, _code_bytes(board), exact, result.profile)
+
+
+def is_exact(layer: Layer, output: bytes) -> bool:
+    """Whether the bytes of an output map hold the codes that numpy expects."""
+    shape, dtype = layer.spec.output.buffer
+    actual = unpack_map(np.frombuffer(output, dtype).reshape(shape), layer.spec.output)
+    return bool((actual.reshape(-1) == layer.expected.reshape(-1)).all())
 
 
 def annotated(layer: Layer, folder: Path, function: str) -> str:
@@ -164,7 +194,7 @@ def annotated(layer: Layer, folder: Path, function: str) -> str:
 
     board = Board(build(layer, folder))
     board.write_symbol("x", pack_map(layer.x, layer.spec.x).tobytes())
-    board.run(cycles=True, timeout_seconds=300)
+    board.run(cycles=True, timeout_seconds=RUN_TIMEOUT)
     return format_annotation(board.annotate(function))
 
 
