@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from tvm_mpq.codegen.library import micro_kernel_sources
 from tvm_mpq.codegen.plain_c import KERNEL_INCLUDES, kernel_source
+from tvm_mpq.codegen.program import Program, Step
 from tvm_mpq.errors import ToolError
 from tvm_mpq.kernels import reference
 from tvm_mpq.kernels.layout import pack_map, unpack_map
@@ -27,8 +28,10 @@ from tvm_mpq.toolchain import run_tool
 
 if TYPE_CHECKING:
     from tvm_mpq.emulator import Profile
+    from tvm_mpq.micro.firmware import Firmware
 
 FIRMWARE = Path(__file__).with_name("layer_firmware")
+ELF = "layer.elf"
 BUILD_TIMEOUT = 120.0  # seconds of one run of the compiler
 RUN_TIMEOUT = 300.0  # seconds of both runs of a layer on the board model
 CPU = ["-mcpu=cortex-m7", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv5-d16"]
@@ -117,8 +120,8 @@ def link(folder: Path) -> Path:
     kernels = _micro_kernels()
     headers = ["-I", str(kernels)]
     names = ["layer.c", "constants.s", *map(str, sorted(kernels.glob("*.o")))]
-    _compile([*headers, *LINK, *names, "-o", "layer.elf"], folder)
-    return folder / "layer.elf"
+    _compile([*headers, *LINK, *names, "-o", ELF], folder)
+    return folder / ELF
 
 
 @cache
@@ -185,6 +188,45 @@ def is_exact(layer: Layer, output: bytes) -> bool:
     shape, dtype = layer.spec.output.buffer
     actual = unpack_map(np.frombuffer(output, dtype).reshape(shape), layer.spec.output)
     return bool((actual.reshape(-1) == layer.expected.reshape(-1)).all())
+
+
+def build_project(layer: Layer, folder: Path) -> None:
+    """A firmware project in ``folder`` whose network is ``layer``, for a board: see run_session."""
+    from tvm_mpq.codegen.library import generate_library
+    from tvm_mpq.codegen.model_library_format import export_folder, metadata
+    from tvm_mpq.codegen.row_plan import plan_layer_by_layer
+    from tvm_mpq.micro.project import generate_project
+    from tvm_mpq.target import Target
+
+    spec, target = layer.spec, Target("stm32h7")
+    constants = {"layer_weights": layer.weights, "layer_icn": layer.icn}
+    program = Program(
+        name="layer",
+        input="x",
+        output="y",
+        steps=(Step("layer", spec, ("x",), "y", *constants),),
+        tensors={"x": spec.x, "y": spec.output},
+        constants=constants,
+        functions={spec.symbol: primfunc(spec)},
+        logits_scale=1.0,
+    )
+    plan = plan_layer_by_layer(program, "arena")
+    content = metadata(program, plan, target, {})
+    export_folder(generate_library(program, plan), "", content, folder / "model")
+    generate_project(folder / "model", folder / "project", target).build()
+
+
+def project_firmware(folder: Path) -> Firmware:
+    """What ``build_project`` linked."""
+    from tvm_mpq.micro.project import Project
+
+    return Project.open(folder / "project").firmware()
+
+
+def project_inputs(layer: Layer) -> npt.NDArray[np.uint8]:
+    """Twice the input of ``layer``, uint8 [2, bytes]: of two runs the second one counts."""
+    data = np.frombuffer(pack_map(layer.x, layer.spec.x).tobytes(), np.uint8)
+    return np.stack([data, data])
 
 
 def annotated(layer: Layer, folder: Path, function: str) -> str:
