@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache
@@ -29,7 +31,9 @@ _log = logging.getLogger(__name__)
 class LayerClass:
     """What layers have in common that share a tuned kernel.
 
-    x, w, y: bits. shape: input rows x columns x channels, then output channels. stride: y then x.
+    x, w, y: bits. shape: rows x columns x channels of the input and, unless 1x1, the window; output
+    channels play no part (a strip meets them one pair after the other), nor do the channels of a
+    depthwise layer. stride: y then x.
     """
 
     op: str
@@ -43,9 +47,34 @@ class LayerClass:
     def of(layer: KernelSpec) -> LayerClass:
         """The class of ``layer``; zero points and tiles play no part in it."""
         x = layer.x
-        shape = f"{x.height}x{x.width}x{x.channels}"
+        shape = f"{x.height}x{x.width}"
+        shape += "" if layer.op == "depthwise_conv2d" else f"x{x.channels}"
+        shape += "" if layer.kernel == (1, 1) else "k{}x{}".format(*layer.kernel)
         stride = "x".join(map(str, layer.strides))
         return LayerClass(layer.op, x.bits, layer.w_bits, layer.output.bits, shape, stride)
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What must be equal for one class to speak for another."""
+        window = self.shape.partition("k")[2]
+        return (self.op, self.x, self.w, self.stride, window)
+
+    def distance(self, other: LayerClass) -> float:
+        """How far apart two classes of one kind are: octaves of columns and of channels.
+
+        Infinite beyond a factor of two: then neither speaks for the other. Widths of the output
+        only settle a draw: storing costs every kernel the same.
+        """
+        sizes = zip(self._sizes, other._sizes, strict=True)
+        octaves = [abs(math.log2(one / two)) for one, two in sizes]
+        if max(octaves) > 1:
+            return math.inf
+        return sum(octaves) + 0.1 * (self.y != other.y)
+
+    @property
+    def _sizes(self) -> list[int]:
+        """Columns, and channels where the class has them."""
+        return [int(size) for size in self.shape.partition("k")[0].split("x")[1:]]
 
 
 @dataclass(frozen=True)
@@ -76,37 +105,52 @@ class TunedRecord:
 
 
 class TunedTable:
-    """Records by layer class. ``fallback`` is asked for classes that this table does not have."""
+    """Records by layer class."""
 
-    def __init__(
-        self, records: Iterable[TunedRecord] = (), fallback: TunedTable | None = None
-    ) -> None:
-        self.records: Mapping[LayerClass, TunedRecord] = {
-            record.layer: record for record in records
-        }
-        self._fallback = fallback
+    def __init__(self, records: Iterable[TunedRecord] = ()) -> None:
+        self.records: Mapping[LayerClass, TunedRecord] = {r.layer: r for r in records}
+        self._kinds: dict[tuple[object, ...], list[TunedRecord]] = {}
+        for record in self.records.values():
+            self._kinds.setdefault(record.layer.kind, []).append(record)
+
+    def over(self, other: TunedTable) -> TunedTable:
+        """This table, with the records of ``other`` for the classes that it does not have."""
+        return TunedTable({**other.records, **self.records}.values())
 
     def pick(self, layer: KernelSpec, candidates: Sequence[KernelSpec]) -> KernelSpec | None:
         """The candidate that was fastest for the class of ``layer``; None when nothing is known.
 
-        A record of another cycle model, or of a kernel that is no candidate, is passed over; the
-        log says why.
+        A class that was not measured goes by the nearest one: that tells the family of kernels, and
+        ``candidates``, the cheapest by estimate first, the tile. So does a record whose tile
+        scratch cannot hold. A family that does not do the layer is passed over; the log says so.
         """
-        record = self.records.get(LayerClass.of(layer))
-        if record is not None:
-            spec = next((spec for spec in candidates if record.matches(spec)), None)
-            if record.model not in (MODEL_VERSION, ON_BOARD):
-                reason = f"measured by cycle model {record.model}, this one is {MODEL_VERSION}"
-            elif spec is None:
-                reason = "no kernel of that kind does this layer on this target"
-            else:
-                return spec
-            _log.warning("tuned kernel %s of %s ignored: %s", record.kernel, layer.op, reason)
-        return self._fallback.pick(layer, candidates) if self._fallback else None
+        wanted = LayerClass.of(layer)
+        exact = self.records.get(wanted)
+        record = exact or self._nearest(wanted)
+        if record is None:
+            return None
+        family = [spec for spec in candidates if spec.variant == record.variant]
+        if not family:
+            _log.warning(
+                "tuned kernel %s ignored for %s: no kernel of that family does this layer",
+                record.kernel,
+                layer.name,
+            )
+            return None
+        same = (spec for spec in family if exact and record.matches(spec))
+        return next(same, family[0])
+
+    def _nearest(self, wanted: LayerClass) -> TunedRecord | None:
+        near = self._kinds.get(wanted.kind, [])
+        found = min(near, key=lambda r: wanted.distance(r.layer), default=None)
+        return found if found and math.isfinite(wanted.distance(found.layer)) else None
 
     @staticmethod
-    def load(path: Path, fallback: TunedTable | None = None) -> TunedTable:
-        """The table in ``path``. Raises InvalidValueError when the file is damaged."""
+    def load(path: Path) -> TunedTable:
+        """The table in ``path``, without what another version of the cycle model measured.
+
+        The log says what was left out. Raises InvalidValueError when the file is damaged.
+        """
         try:
             content = json.loads(path.read_text())
             if content["version"] != TABLE_VERSION:
@@ -116,7 +160,11 @@ class TunedTable:
             raise InvalidValueError(
                 f"{path}: no table of tuned kernels ({error}); remove it, or tune again"
             ) from None
-        return TunedTable(records, fallback)
+        usable = [r for r in records if r.model in (MODEL_VERSION, ON_BOARD)]
+        if len(usable) < len(records):
+            text = "%s: %d of %d records ignored: not measured by cycle model %s; tune again"
+            _log.warning(text, path, len(records) - len(usable), len(records), MODEL_VERSION)
+        return TunedTable(usable)
 
     def save(self, path: Path) -> None:
         """Write the table, one record a line, in an order of its own; whole or not at all."""
@@ -144,7 +192,10 @@ def _record(row: dict[str, Any]) -> TunedRecord:
                 raise ValueError(f"{field.name}: {value!r}, expected {expected.__name__}")
         return found
 
-    return TunedRecord(LayerClass(**values(LayerClass)), **values(TunedRecord))
+    layer = LayerClass(**values(LayerClass))
+    if not re.fullmatch(r"\d+x\d+(x\d+)?(k\d+x\d+)?", layer.shape):
+        raise ValueError(f"shape: {layer.shape!r}, expected for example '14x14x192'")
+    return TunedRecord(layer, **values(TunedRecord))
 
 
 @cache
