@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tvm_mpq.emulator import MODEL_VERSION
 from tvm_mpq.errors import BoardFaultError, InvalidValueError
@@ -62,6 +62,10 @@ class EmulatorPlace:
         """See Place."""
         single_layer.build(layer, folder)
 
+    def job(self, layer: Layer, folder: Path) -> tuple[bytes, dict[str, Any]]:
+        """The firmware, and what a server must know to run it; see ``tracker``."""
+        return (folder / single_layer.ELF).read_bytes(), {"on": self.name}
+
     def start(self, layer: Layer, folder: Path) -> Callable[[], int]:
         """See Place."""
         return lambda: self._run(layer, folder)
@@ -81,6 +85,11 @@ class BoardPlace(EmulatorPlace):
         """See Place."""
         single_layer.build_project(layer, folder)
 
+    def job(self, layer: Layer, folder: Path) -> tuple[bytes, dict[str, Any]]:
+        """See EmulatorPlace."""
+        elf = single_layer.project_firmware(folder).elf
+        return elf.read_bytes(), {"on": self.name, "output_bytes": layer.spec.output.nbytes}
+
     def _run(self, layer: Layer, folder: Path) -> int:
         from tvm_mpq.micro.board import run_on_board
 
@@ -97,8 +106,15 @@ def checked_cycles(layer: Layer, cycles: int, exact: bool) -> int:
     return cycles
 
 
-def as_place(on: str) -> Place:
-    """The place called ``on``: "emulator" or "board"."""
+def as_place(on: str, tracker: str | None = None) -> Place:
+    """The place called ``on``: "emulator" or "board"; with ``tracker`` ("host:port") all of those
+    that registered at a TVM RPC tracker.
+    """
     if on not in PLACES:
         raise InvalidValueError(f"tune on {on!r}: allowed are {', '.join(map(repr, PLACES))}")
-    return EmulatorPlace() if on == "emulator" else BoardPlace()
+    here = EmulatorPlace() if on == "emulator" else BoardPlace()
+    if tracker is None:
+        return here
+    from tvm_mpq.micro.tracker import TrackerPlace
+
+    return TrackerPlace(here, tracker)

@@ -166,21 +166,37 @@ def _source(spec: KernelSpec) -> str:
     )
 
 
-def measure(layer: Layer, folder: Path, *, cycles: bool = True) -> Measurement:
+def measure(layer: Layer, folder: Path) -> Measurement:
     """Build and run ``layer`` on the board model."""
-    return run(layer, build(layer, folder), cycles=cycles)
+    return run(layer, build(layer, folder))
 
 
-def run(layer: Layer, elf: Path, *, cycles: bool = True) -> Measurement:
-    """Run the ELF of ``layer`` on the board model; without ``cycles`` it counts instructions."""
+def run(layer: Layer, elf: Path) -> Measurement:
+    """Run the ELF of ``layer`` on the board model."""
+    found = run_elf(elf, pack_map(layer.x, layer.spec.x).tobytes())
+    exact = is_exact(layer, found.output)
+    return Measurement(found.cycles, found.code_bytes, exact, found.profile)
+
+
+@dataclass(frozen=True)
+class ElfRun:
+    """Two runs of a layer: cycles of the second one, and the bytes of the output map."""
+
+    cycles: int
+    output: bytes
+    code_bytes: int
+    profile: Profile | None
+
+
+def run_elf(elf: Path, data: bytes) -> ElfRun:
+    """Run what ``build`` made on the board model; ``data``: the bytes of the input map."""
     from tvm_mpq.emulator import Board
 
     board = Board(elf)
-    board.write_symbol("x", pack_map(layer.x, layer.spec.x).tobytes())
-    result = board.run(cycles=cycles, timeout_seconds=RUN_TIMEOUT)
-    exact = is_exact(layer, board.read_symbol("y"))
-    spent = int.from_bytes(board.read_symbol("layer_cycles"), "little")
-    return Measurement(spent, _code_bytes(board), exact, result.profile)
+    board.write_symbol("x", data)
+    result = board.run(cycles=True, timeout_seconds=RUN_TIMEOUT)
+    cycles = int.from_bytes(board.read_symbol("layer_cycles"), "little")
+    return ElfRun(cycles, board.read_symbol("y"), _code_bytes(board), result.profile)
 
 
 def is_exact(layer: Layer, output: bytes) -> bool:
