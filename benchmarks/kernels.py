@@ -17,10 +17,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from benchmarks.layer_firmware import Measurement, annotated, measure, random_layer
 from tvm_mpq.emulator import MODEL_ERROR
 from tvm_mpq.kernels.choose import choose
 from tvm_mpq.kernels.spec import KernelSpec
+from tvm_mpq.micro.single_layer import Measurement, annotated, measure, random_layer
 from tvm_mpq.specs import WIDTHS, TensorSpec
 from tvm_mpq.target import Target
 

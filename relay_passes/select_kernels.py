@@ -14,35 +14,38 @@ from tvm_mpq._tvm_compat import IRModule, call_attrs, mutator, relax, tvm
 from tvm_mpq.errors import DoesNotFitError
 from tvm_mpq.kernels.choose import choose
 from tvm_mpq.kernels.spec import KernelSpec
+from tvm_mpq.kernels.tuned import TunedTable
 from tvm_mpq.specs import TensorSpec
 from tvm_mpq.target import Target
 
 
 @tvm.transform.module_pass(opt_level=0, name="SelectKernels")
 class SelectKernels:
-    """Choose a kernel for every integer operator.
+    """Choose a kernel for every integer operator; ``records``: see ``choose``.
 
     Raises DoesNotFitError, naming the layer, when no kernel keeps to the scratch limit.
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, records: TunedTable | None = None) -> None:
         self.target = target
+        self.records = records
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
         """IRModule -> IRModule."""
-        return _Selector(mod, self.target).transform()
+        return _Selector(mod, self.target, self.records).transform()
 
 
 @mutator
 class _Selector(CallRewriter):
-    def __init__(self, mod: IRModule, target: Target) -> None:
+    def __init__(self, mod: IRModule, target: Target, records: TunedTable | None) -> None:
         super().__init__(mod)
         self._target = target
+        self._records = records
 
     def rewrite(self, call: relax.Call) -> Any:
         attrs = call_attrs(call)
         try:
-            spec = choose(kernel_spec(call), self._target)
+            spec = choose(kernel_spec(call), self._target, self._records)
         except DoesNotFitError as error:
             raise DoesNotFitError(f"layer {attrs['name']}: {error}") from error
         return with_attrs(call, kernel=spec.name, spec=spec.to_json())

@@ -19,11 +19,13 @@ from tvm_mpq.memory.rows import INPUT_BUFFERS
 from tvm_mpq.memory.stages import MINIMIZE
 from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.quant.policies import POLICIES, PaperPolicy, SensitivityPolicy
+from tvm_mpq.recipe import Recipe
 from tvm_mpq.specs import WEIGHT_WIDTHS, WIDTHS, InputSpec
 from tvm_mpq.target import Target, as_target
 
 if TYPE_CHECKING:
     from tvm_mpq._tvm_compat import IRModule
+    from tvm_mpq.kernels.tuned import TunedTable
     from tvm_mpq.memory.stages import StagePlan
     from tvm_mpq.pipeline import CalibratedModel, IntegerModel
     from tvm_mpq.quant.result import QuantizationResult
@@ -138,6 +140,29 @@ def _reconstructed(
     return plan, None, result
 
 
+def rebuild(folder: Path, target: Target, records: TunedTable) -> Deployment:
+    """Build the deployment in ``folder`` again with the kernels that ``records`` name.
+
+    Bits and weights stay as they are. Raises DoesNotFitError as ``build`` does.
+    """
+    from tvm_mpq.pipeline import CalibratedModel, IntegerModel, select_kernels
+
+    recipe, module = Recipe.load(folder)
+    program = select_kernels(module, target, recipe.name, records)
+    integer = IntegerModel(module, program, recipe.plan, recipe.input_spec, recipe.rounding)
+    builder = _Builder(
+        CalibratedModel(module, recipe.layers, recipe.input_spec, ""),
+        target,
+        recipe.rounding,
+        recipe.input_buffer,
+        recipe.name,
+        recipe.memory_model,
+        recipe.minimize,
+        recipe.policies,
+    )
+    return builder.build(recipe.plan, None, ready=integer)
+
+
 def _policy(
     name: str,
     model: CalibratedModel,
@@ -179,6 +204,7 @@ class _Builder:
         name: str,
         memory_model: str,
         minimize: str,
+        policies: list[Any] | None = None,
     ) -> None:
         self._model = model
         self._target = target
@@ -187,20 +213,24 @@ class _Builder:
         self._name = name
         self._memory_model = memory_model
         self._minimize = minimize
-        self._policies: list[Any] = []
+        self._policies = policies or []
 
     def build(
         self,
         given: BitPlan | None,
         policy: PaperPolicy | SensitivityPolicy | None,
         result: QuantizationResult | None = None,
+        ready: IntegerModel | None = None,
     ) -> Deployment:
-        """Search, link, and search again with the bytes that the link needed beside the plan's."""
+        """Search, link, and search again with the bytes that the link needed beside the plan's.
+
+        ``ready`` takes the place of quantization: its kernels are chosen already.
+        """
         flash, ram = self._target.flash, self._target.ram
         last_round = 1 if self._memory_model == "two-tensor" else _ROUNDS
         for round_number in range(1, last_round + 1):
             plan = given or self._search(policy, flash, ram)
-            integer = self._quantize(plan, result)
+            integer = ready or self._quantize(plan, result)
             integer, stages = self._plan_stages(integer, ram)
             try:
                 return self._deploy(integer, stages)
@@ -263,10 +293,24 @@ class _Builder:
         if not self._target.is_host:
             generate_project(folder / MODEL, folder / PROJECT, self._target).build()
             shutil.rmtree(folder / MODEL)
+        self._recipe(integer).save(folder, integer.module)
         (folder / ARENA_PICTURE).write_text(arena_svg(stages))
         fields = {"target": _target_fields(self._target)}
         (folder / DEPLOYMENT_FILE).write_text(json.dumps(fields))
         return Deployment(folder, self._target, integer, stages.arena, temporary)
+
+    def _recipe(self, integer: IntegerModel) -> Recipe:
+        return Recipe(
+            self._model.layers,
+            integer.plan,
+            integer.input_spec,
+            integer.rounding,
+            self._name,
+            self._memory_model,
+            self._minimize,
+            self._input_buffer,
+            self._policies,
+        )
 
 
 def _target_fields(target: Target) -> dict[str, Any]:

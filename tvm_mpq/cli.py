@@ -1,4 +1,4 @@
-"""The command line: ``tvm-mpq compile | run | profile | report | flash``."""
+"""The command line: ``tvm-mpq compile | run | profile | tune | report | flash``."""
 
 from __future__ import annotations
 
@@ -187,6 +187,26 @@ def profile(out: Path, clock_mhz: int, annotate: str | None, as_json: bool) -> N
         return
     found = deployment.profile(clock_mhz=clock_mhz)
     click.echo(json.dumps(found.to_json()) if as_json else profile_text(found))
+
+
+@main.command()
+@_out
+@click.option(
+    "--trials",
+    default=32,
+    type=click.IntRange(1),
+    show_default=True,
+    help="Kernels to measure for each layer; all of them where it has no more.",
+)
+@click.option("--on", default="emulator", show_default=True, help="emulator or board.")
+@click.option("--tracker", metavar="HOST:PORT", help="TVM RPC tracker of several boards.")
+@_as_json
+def tune(out: Path, trials: int, on: str, tracker: str | None, as_json: bool) -> None:
+    """Find the fastest kernels for the network compiled to OUT, and build it again with them."""
+    from tvm_mpq.deployment import Deployment
+
+    found = Deployment.load(out).tune(trials, on, tracker)
+    click.echo(json.dumps(found.to_json()) if as_json else str(found))
 
 
 @main.command()

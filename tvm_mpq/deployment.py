@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tvm_mpq.micro.profiling import AnnotatedFunction, NetworkProfile
     from tvm_mpq.pipeline import IntegerModel
     from tvm_mpq.report.tables import Report
+    from tvm_mpq.tuner import NetworkTuning
 
 PROJECT = "project"
 MODEL = "model"
@@ -70,6 +71,12 @@ class Deployment:
             ) from None
         except (ValueError, KeyError, TypeError) as error:
             raise InvalidValueError(f"{path}: damaged ({error}); compile again") from None
+
+    def adopt(self, built: Deployment) -> None:
+        """Stand for ``built`` from now on, whose files lie in this one's folder already."""
+        self.integer, self.arena = built.integer, built.arena
+        for name in ("description", "firmware", "host_library"):
+            self.__dict__.pop(name, None)
 
     @property
     def model_folder(self) -> Path:
@@ -178,6 +185,24 @@ class Deployment:
 
     def _zeros(self) -> npt.NDArray[np.uint8]:
         return np.zeros(tuple(self.description["input_shape"]), np.uint8)
+
+    def tune(
+        self, trials: int = 32, on: str = "emulator", tracker: str | None = None
+    ) -> NetworkTuning:
+        """Measure candidate kernels for every layer, and build this deployment again with the best.
+
+        Parameters
+        ----------
+        trials: candidates of a layer to measure at most; where it has no more, all of them.
+        on: "emulator" (modelled cycles) or "board" (a Nucleo). tracker: "host:port" of a TVM RPC
+            tracker, to measure on all boards that registered there.
+
+        The records stay in ``folder``: tuning that was interrupted goes on where it was. The new
+        build takes the old one's place only if its modelled cycles are fewer.
+        """
+        from tvm_mpq.tuner import tune_deployment
+
+        return tune_deployment(self, trials, on, tracker)
 
     def report(self) -> Report:
         """Bits, bytes and MACs per layer, totals, and the sections of the ELF; prints as tables."""

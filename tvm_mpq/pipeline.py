@@ -25,6 +25,7 @@ from tvm_mpq._tvm_compat import IRModule, tvm
 from tvm_mpq.codegen.archive import DESCRIPTION_VERSION
 from tvm_mpq.codegen.program import Program, extract_program
 from tvm_mpq.codegen.streaming import symbol
+from tvm_mpq.kernels.tuned import TunedTable
 from tvm_mpq.memory.stages import StagePlan
 from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.quant.network import FloatNetwork
@@ -105,9 +106,16 @@ def quantize(
         RewriteToIcn(model.input_spec, rounding, model.range_method, result),
     ]
     integer = tvm.transform.Sequential(to_integer)(model.module)
-    to_kernels = [SelectKernels(target), PackOperands(), LegalizeToTir()]
-    program = extract_program(tvm.transform.Sequential(to_kernels)(integer), name)
+    program = select_kernels(integer, target, name)
     return IntegerModel(integer, program, plan, model.input_spec, rounding)
+
+
+def select_kernels(
+    integer: IRModule, target: Target, name: str, records: TunedTable | None = None
+) -> Program:
+    """The program of an integer module: kernels chosen (see ``choose``), operands packed."""
+    passes = [SelectKernels(target, records), PackOperands(), LegalizeToTir()]
+    return extract_program(tvm.transform.Sequential(passes)(integer), name)
 
 
 def describe(

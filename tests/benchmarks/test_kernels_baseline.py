@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import kernels
-from benchmarks.layer_firmware import measure, random_layer
+from tvm_mpq.micro.single_layer import measure, random_layer
 
 BASELINE = Path(kernels.__file__).with_name("kernels_baseline.json")
 ENTRIES = list(kernels.entries())

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.layer_firmware import link
 from tests.kernels.harness import Case, c_source, stored
 from tvm_mpq.emulator import Board
 from tvm_mpq.kernels.layout import pack_map, unpack_map
+from tvm_mpq.micro.single_layer import link
 
 
 def run_emulated(cases: list[Case], folder: Path) -> list[np.ndarray]:

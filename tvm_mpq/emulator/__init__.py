@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from tvm_mpq.emulator.faults import CpuFaultError
     from tvm_mpq.emulator.profile import Profile
 
-__all__ = ["MODEL_ERROR", "Board", "CpuFaultError", "Profile", "RunResult"]
+__all__ = ["MODEL_ERROR", "MODEL_VERSION", "Board", "CpuFaultError", "Profile", "RunResult"]
 
 # To be printed beside every modelled figure.
 MODEL_ERROR = "modelled, +-3 % on int8 networks, +-5 % on a layer"
+# Goes up with every change of the rules that moves modelled cycles: tuned records depend on it.
+MODEL_VERSION = "1"
 
 _HOME = {
     "Board": "tvm_mpq.emulator.board",

@@ -8,27 +8,47 @@ from tvm_mpq.errors import DoesNotFitError
 from tvm_mpq.kernels.lanes import BY_WIDTHS
 from tvm_mpq.kernels.pairs import MAX_IMAGE_SPAN
 from tvm_mpq.kernels.spec import GEMM_OPS, PIXEL_TILE, KernelSpec
+from tvm_mpq.kernels.tuned import TunedTable, shipped_table
 from tvm_mpq.target import Target
 
 _MAX_ROWS = 16
 
 
-def choose(layer: KernelSpec, target: Target) -> KernelSpec:
-    """The kernel for ``layer`` on ``target``: its spec with the tile sizes filled in.
+def choose(layer: KernelSpec, target: Target, records: TunedTable | None = None) -> KernelSpec:
+    """The kernel for ``layer`` on ``target``: the tuned one, or the cheapest by estimate.
 
+    ``records``: what was tuned; the table that ships with the package when None.
     Raises DoesNotFitError when no tile keeps the operand buffer inside the scratch limit.
     """
-    if layer.op in GEMM_OPS and layer.op != "dense":
-        layer = _best_strip(layer, target) or largest_pixel_tile(layer, target)
-    if layer.op == "depthwise_conv2d":
-        layer = _planar(layer, target) or layer
-    if layer.scratch_bytes > target.scratch:
+    found = candidates(layer, target)
+    if not found:
+        spec = _smallest(layer, target)
         raise DoesNotFitError(
-            f"kernel {layer.name} of a {layer.x.height}x{layer.x.width}x{layer.x.channels} map"
-            f" needs {layer.scratch_bytes} bytes of scratch, {layer.scratch_bytes - target.scratch}"
+            f"kernel {spec.name} of a {layer.x.height}x{layer.x.width}x{layer.x.channels} map"
+            f" needs {spec.scratch_bytes} bytes of scratch, {spec.scratch_bytes - target.scratch}"
             f" more than the limit of {target.scratch}; raise it with Target(scratch=...)"
         )
-    return layer
+    table = shipped_table() if records is None else records
+    return table.pick(layer, found) or found[0]
+
+
+def candidates(layer: KernelSpec, target: Target) -> list[KernelSpec]:
+    """Every kernel for ``layer`` that scratch holds, the cheapest by estimate first.
+
+    The last one is the plain kernel, which does every shape.
+    """
+    specs = [_smallest(layer, target)]
+    if layer.op in GEMM_OPS and layer.op != "dense":
+        specs = [*_strips(layer, target), *specs]
+    if layer.op == "depthwise_conv2d":
+        specs = [*_bands(layer), *specs]
+    return [spec for spec in specs if spec.scratch_bytes <= target.scratch]
+
+
+def _smallest(layer: KernelSpec, target: Target) -> KernelSpec:
+    """The plain kernel with the least scratch that still keeps to the limit, if one does."""
+    tiled = layer.op in GEMM_OPS and layer.op != "dense"
+    return largest_pixel_tile(layer, target) if tiled else layer
 
 
 def largest_pixel_tile(layer: KernelSpec, target: Target) -> KernelSpec:
@@ -42,13 +62,13 @@ def largest_pixel_tile(layer: KernelSpec, target: Target) -> KernelSpec:
     return fitting[0] if fitting else candidates[-1]
 
 
-def _best_strip(layer: KernelSpec, target: Target) -> KernelSpec | None:
-    """The cheapest strip of the paired kernels: whole rows, or part of one; None if none fits."""
+def _strips(layer: KernelSpec, target: Target) -> list[KernelSpec]:
+    """Strips of the kernels with variants, whole rows or part of one, the cheapest first."""
     y = layer.output
     if y.layout != "hcw" or layer.x.layout == "vec":
-        return None
+        return []
     if layer.x.layout == "hwc8" and layer.kernel[1] * layer.x.channels > MAX_IMAGE_SPAN:
-        return None
+        return []
     unit = max(PIXEL_TILE, y.codes_per_word, layer.x.codes_per_word)
     shapes = [(rows, y.width) for rows in range(1, min(y.height, _MAX_ROWS) + 1)]
     shapes += [(1, width) for width in range(unit, y.width, unit)]
@@ -58,7 +78,7 @@ def _best_strip(layer: KernelSpec, target: Target) -> KernelSpec | None:
         for rows, width in shapes
     ]
     fitting = [strip for strip in strips if strip.scratch_bytes <= target.scratch]
-    return min(fitting, key=strip_cycles, default=None)
+    return sorted(fitting, key=strip_cycles)
 
 
 def _variants(layer: KernelSpec) -> list[str]:
@@ -94,8 +114,8 @@ def _lanes_cycles(spec: KernelSpec, pixels: int) -> float:
     return cost + 150 + 6 * pixels + words * 2 * k / 32
 
 
-def _planar(layer: KernelSpec, target: Target) -> KernelSpec | None:
-    """The planar 3x3 kernel with the highest band that scratch holds; None if it does not apply."""
+def _bands(layer: KernelSpec) -> list[KernelSpec]:
+    """The planar 3x3 kernel, the highest band first; none if it does not apply."""
     y = layer.output
     usual = layer.kernel == (3, 3) and layer.strides in ((1, 1), (2, 2))
     if not (
@@ -104,9 +124,11 @@ def _planar(layer: KernelSpec, target: Target) -> KernelSpec | None:
         and layer.padding[3] <= 2
         and y.layout == layer.x.layout == "hcw"
     ):
-        return None
+        return []
     bands = range(min(y.height, _MAX_ROWS), 0, -1)
     specs = [replace(layer, variant="planar", rows=rows) for rows in bands]
-    fitting = [s for s in specs if s.line_pitch and s.scratch_bytes <= target.scratch]
     # Equal bands: 14 rows are one of 14, 28 are two of 14.
-    return min(fitting, key=lambda s: (-(-y.height // s.rows), s.rows), default=None)
+    return sorted(
+        (spec for spec in specs if spec.line_pitch),
+        key=lambda spec: (-(-y.height // spec.rows), spec.rows),
+    )

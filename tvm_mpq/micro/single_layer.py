@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +15,7 @@ import numpy.typing as npt
 
 from tvm_mpq.codegen.library import micro_kernel_sources
 from tvm_mpq.codegen.plain_c import KERNEL_INCLUDES, kernel_source
+from tvm_mpq.codegen.program import Program, Step
 from tvm_mpq.errors import ToolError
 from tvm_mpq.kernels import reference
 from tvm_mpq.kernels.layout import pack_map, unpack_map
@@ -23,8 +28,12 @@ from tvm_mpq.toolchain import run_tool
 
 if TYPE_CHECKING:
     from tvm_mpq.emulator import Profile
+    from tvm_mpq.micro.firmware import Firmware
 
-FIRMWARE = Path(__file__).with_name("firmware")
+FIRMWARE = Path(__file__).with_name("layer_firmware")
+ELF = "layer.elf"
+BUILD_TIMEOUT = 120.0  # seconds of one run of the compiler
+RUN_TIMEOUT = 300.0  # seconds of both runs of a layer on the board model
 CPU = ["-mcpu=cortex-m7", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv5-d16"]
 FLAGS = [*CPU, "-std=c11", "-O2", "-g", "-ffunction-sections", "-fdata-sections"]
 FLAGS += ["-Wall", "-Wextra", "-Werror"]
@@ -108,15 +117,31 @@ def build(layer: Layer, folder: Path) -> Path:
 
 def link(folder: Path) -> Path:
     """The ELF of ``layer.c`` and ``constants.s`` in ``folder``, with the micro-kernels."""
-    names = ["layer.c", "constants.s", str(FIRMWARE / "layer_main.c")]
+    kernels = _micro_kernels()
+    headers = ["-I", str(kernels)]
+    names = ["layer.c", "constants.s", *map(str, sorted(kernels.glob("*.o")))]
+    _compile([*headers, *LINK, *names, "-o", ELF], folder)
+    return folder / ELF
+
+
+@cache
+def _micro_kernels() -> Path:
+    """A folder with headers and objects of every micro-kernel, compiled once in a process."""
+    folder = tempfile.mkdtemp(prefix="tvm_mpq-kernels-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    names = [str(FIRMWARE / "layer_main.c")]
     for name, text in micro_kernel_sources().items():
-        (folder / name).write_text(text)
+        (Path(folder) / name).write_text(text)
         names += [name] if name.endswith((".c", ".S")) else []
-    command = ["arm-none-eabi-gcc", *FLAGS, *LINK, *names, "-o", "layer.elf"]
-    result = run_tool(command, timeout=120, cwd=folder)
+    _compile(["-c", *names], Path(folder))
+    return Path(folder)
+
+
+def _compile(arguments: list[str], folder: Path) -> None:
+    command = ["arm-none-eabi-gcc", *FLAGS, *arguments]
+    result = run_tool(command, timeout=BUILD_TIMEOUT, cwd=folder)
     if result.status:
         raise ToolError(f"{' '.join(command)}\n{result.stderr[:4000]}")
-    return folder / "layer.elf"
 
 
 def _source(spec: KernelSpec) -> str:
@@ -141,20 +166,83 @@ def _source(spec: KernelSpec) -> str:
     )
 
 
-def measure(layer: Layer, folder: Path, *, cycles: bool = True) -> Measurement:
+def measure(layer: Layer, folder: Path) -> Measurement:
     """Build and run ``layer`` on the board model."""
+    return run(layer, build(layer, folder))
+
+
+def run(layer: Layer, elf: Path) -> Measurement:
+    """Run the ELF of ``layer`` on the board model."""
+    found = run_elf(elf, pack_map(layer.x, layer.spec.x).tobytes())
+    exact = is_exact(layer, found.output)
+    return Measurement(found.cycles, found.code_bytes, exact, found.profile)
+
+
+@dataclass(frozen=True)
+class ElfRun:
+    """Two runs of a layer: cycles of the second one, and the bytes of the output map."""
+
+    cycles: int
+    output: bytes
+    code_bytes: int
+    profile: Profile | None
+
+
+def run_elf(elf: Path, data: bytes) -> ElfRun:
+    """Run what ``build`` made on the board model; ``data``: the bytes of the input map."""
     from tvm_mpq.emulator import Board
 
-    elf = build(layer, folder)
     board = Board(elf)
-    board.write_symbol("x", pack_map(layer.x, layer.spec.x).tobytes())
-    result = board.run(cycles=cycles, timeout_seconds=300)
+    board.write_symbol("x", data)
+    result = board.run(cycles=True, timeout_seconds=RUN_TIMEOUT)
+    cycles = int.from_bytes(board.read_symbol("layer_cycles"), "little")
+    return ElfRun(cycles, board.read_symbol("y"), _code_bytes(board), result.profile)
+
+
+def is_exact(layer: Layer, output: bytes) -> bool:
+    """Whether the bytes of an output map hold the codes that numpy expects."""
     shape, dtype = layer.spec.output.buffer
-    stored = np.frombuffer(board.read_symbol("y"), dtype).reshape(shape)
-    actual = unpack_map(stored, layer.spec.output)
-    exact = bool((actual.reshape(-1) == layer.expected.reshape(-1)).all())
-    spent = int.from_bytes(board.read_symbol("layer_cycles"), "little")
-    return Measurement(spent, _code_bytes(board), exact, result.profile)
+    actual = unpack_map(np.frombuffer(output, dtype).reshape(shape), layer.spec.output)
+    return bool((actual.reshape(-1) == layer.expected.reshape(-1)).all())
+
+
+def build_project(layer: Layer, folder: Path) -> None:
+    """A firmware project in ``folder`` whose network is ``layer``, for a board: see run_session."""
+    from tvm_mpq.codegen.library import generate_library
+    from tvm_mpq.codegen.model_library_format import export_folder, metadata
+    from tvm_mpq.codegen.row_plan import plan_layer_by_layer
+    from tvm_mpq.micro.project import generate_project
+    from tvm_mpq.target import Target
+
+    spec, target = layer.spec, Target("stm32h7")
+    constants = {"layer_weights": layer.weights, "layer_icn": layer.icn}
+    program = Program(
+        name="layer",
+        input="x",
+        output="y",
+        steps=(Step("layer", spec, ("x",), "y", *constants),),
+        tensors={"x": spec.x, "y": spec.output},
+        constants=constants,
+        functions={spec.symbol: primfunc(spec)},
+        logits_scale=1.0,
+    )
+    plan = plan_layer_by_layer(program, "arena")
+    content = metadata(program, plan, target, {})
+    export_folder(generate_library(program, plan), "", content, folder / "model")
+    generate_project(folder / "model", folder / "project", target).build()
+
+
+def project_firmware(folder: Path) -> Firmware:
+    """What ``build_project`` linked."""
+    from tvm_mpq.micro.project import Project
+
+    return Project.open(folder / "project").firmware()
+
+
+def project_inputs(layer: Layer) -> npt.NDArray[np.uint8]:
+    """Twice the input of ``layer``, uint8 [2, bytes]: of two runs the second one counts."""
+    data = np.frombuffer(pack_map(layer.x, layer.spec.x).tobytes(), np.uint8)
+    return np.stack([data, data])
 
 
 def annotated(layer: Layer, folder: Path, function: str) -> str:
@@ -164,7 +252,7 @@ def annotated(layer: Layer, folder: Path, function: str) -> str:
 
     board = Board(build(layer, folder))
     board.write_symbol("x", pack_map(layer.x, layer.spec.x).tobytes())
-    board.run(cycles=True, timeout_seconds=300)
+    board.run(cycles=True, timeout_seconds=RUN_TIMEOUT)
     return format_annotation(board.annotate(function))
 
 
