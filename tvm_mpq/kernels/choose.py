@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tvm_mpq.errors import DoesNotFitError
+from tvm_mpq.kernels import planar
 from tvm_mpq.kernels.lanes import BY_WIDTHS
 from tvm_mpq.kernels.pairs import MAX_IMAGE_SPAN
 from tvm_mpq.kernels.spec import GEMM_OPS, PIXEL_TILE, KernelSpec
@@ -97,16 +98,11 @@ def _lanes_cycles(spec: KernelSpec, pixels: int) -> float:
 def _planar(layer: KernelSpec, target: Target) -> KernelSpec | None:
     """The planar 3x3 kernel with the highest band that scratch holds; None if it does not apply."""
     y = layer.output
-    usual = layer.kernel == (3, 3) and layer.strides in ((1, 1), (2, 2))
-    if not (
-        usual
-        and layer.padding[1] <= 1
-        and layer.padding[3] <= 2
-        and y.layout == layer.x.layout == "hcw"
-    ):
+    if not planar.applies(layer):
         return None
+    variant = "lanes" if planar.is_in_lanes(layer) else "planar"
     bands = range(min(y.height, _MAX_ROWS), 0, -1)
-    specs = [replace(layer, variant="planar", rows=rows) for rows in bands]
-    fitting = [s for s in specs if s.line_pitch and s.scratch_bytes <= target.scratch]
+    specs = [replace(layer, variant=variant, rows=rows) for rows in bands]
+    fitting = [s for s in specs if s.scratch_bytes <= target.scratch]
     # Equal bands: 14 rows are one of 14, 28 are two of 14.
     return min(fitting, key=lambda s: (-(-y.height // s.rows), s.rows), default=None)
