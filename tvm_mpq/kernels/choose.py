@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tvm_mpq.errors import DoesNotFitError
+from tvm_mpq.kernels import planar
 from tvm_mpq.kernels.lanes import BY_WIDTHS
 from tvm_mpq.kernels.pairs import MAX_IMAGE_SPAN
 from tvm_mpq.kernels.spec import GEMM_OPS, PIXEL_TILE, KernelSpec
@@ -117,18 +118,10 @@ def _lanes_cycles(spec: KernelSpec, pixels: int) -> float:
 def _bands(layer: KernelSpec) -> list[KernelSpec]:
     """The planar 3x3 kernel, the highest band first; none if it does not apply."""
     y = layer.output
-    usual = layer.kernel == (3, 3) and layer.strides in ((1, 1), (2, 2))
-    if not (
-        usual
-        and layer.padding[1] <= 1
-        and layer.padding[3] <= 2
-        and y.layout == layer.x.layout == "hcw"
-    ):
+    if not planar.applies(layer):
         return []
+    variant = "lanes" if planar.is_in_lanes(layer) else "planar"
     bands = range(min(y.height, _MAX_ROWS), 0, -1)
-    specs = [replace(layer, variant="planar", rows=rows) for rows in bands]
+    specs = [replace(layer, variant=variant, rows=rows) for rows in bands]
     # Equal bands: 14 rows are one of 14, 28 are two of 14.
-    return sorted(
-        (spec for spec in specs if spec.line_pitch),
-        key=lambda spec: (-(-y.height // spec.rows), spec.rows),
-    )
+    return sorted(specs, key=lambda spec: (-(-y.height // spec.rows), spec.rows))

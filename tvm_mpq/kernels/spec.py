@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict, dataclass
 
 from tvm_mpq.errors import InvalidValueError
-from tvm_mpq.kernels import lanes, pairs
+from tvm_mpq.kernels import lanes, pairs, planar
 from tvm_mpq.specs import (
     WORD_BITS,
     TensorSpec,
@@ -155,8 +155,8 @@ class KernelSpec:
             return f"p{PIXEL_TILE}c{CHANNEL_TILE}r{self.rows}_pairs"
         if self.op in GEMM_OPS:
             return f"p{PIXEL_TILE}c{CHANNEL_TILE}_smlad"
-        if self.variant == "planar":
-            return f"r{self.rows}_planar"
+        if self.variant in planar.VARIANTS:
+            return f"r{self.rows}_{self.variant}"
         return "r1" if self.op == "depthwise_conv2d" else ""
 
     @property
@@ -182,12 +182,6 @@ class KernelSpec:
     def lanes(self) -> lanes.Lanes | None:
         """The arrangement of lanes, where the variant names one."""
         return next((one for one in lanes.LANES if one.name == self.variant), None)
-
-    @property
-    def line_pitch(self) -> int:
-        """Bytes from line to line of the planar depthwise kernel; 0 when a line is too long."""
-        halfwords = (self.output.width - 1) * self.strides[1] + self.kernel[1]
-        return next((pitch for pitch in (256, 1024) if 2 * halfwords <= pitch), 0)
 
     @property
     def scratch(self) -> tuple[ScratchBuffer, ...]:
@@ -219,12 +213,11 @@ class KernelSpec:
                 ScratchBuffer("sums", (self.pixels,), "int32"),
                 ScratchBuffer("acc", (self.pixels, CHANNEL_TILE), "int32"),
             )
-        if self.variant == "planar":
+        if self.variant in planar.VARIANTS:
             lines = (self.rows - 1) * self.strides[0] + self.kernel[0]
-            words = lines * self.line_pitch // 4 + _READ_AHEAD
             return (
-                ScratchBuffer("lines", (words,), "uint32"),
-                ScratchBuffer("taps", (10,), "uint32"),
+                ScratchBuffer("lines", (lines * planar.PITCH // 4 + planar.READ_AHEAD,), "uint32"),
+                ScratchBuffer("taps", (planar.TAP_WORDS,), "uint32"),
             )
         if self.op == "depthwise_conv2d":
             span = (self.output.width - 1) * self.strides[1] + self.kernel[1]

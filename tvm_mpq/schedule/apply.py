@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tvm_mpq._tvm_compat import IRModule, s_tir, tirx
+from tvm_mpq.kernels import planar
 from tvm_mpq.kernels.spec import GEMM_OPS, PIXEL_TILE, KernelSpec
 from tvm_mpq.schedule.convolution import strip_schedule
 from tvm_mpq.schedule.depthwise import planar_schedule
@@ -19,7 +20,7 @@ def schedule(spec: KernelSpec, function: tirx.PrimFunc) -> tirx.PrimFunc:
     """
     if spec.variant == "pairs" or spec.lanes is not None:
         return strip_schedule(spec).with_attr("global_symbol", spec.symbol)
-    if spec.variant == "planar":
+    if spec.variant in planar.VARIANTS:
         return planar_schedule(spec).with_attr("global_symbol", spec.symbol)
     if spec.op not in (*GEMM_OPS, "depthwise_conv2d"):
         return function

@@ -1,4 +1,4 @@
-"""Depthwise 3x3 from planar lines of halfwords, requantization included.
+"""Depthwise 3x3 from planar lines of halfwords, requantization included: the SMLAD cores.
 
 A line holds x as pairs of halfwords, H[i] = (x[2i], x[2i+1]). With the taps of a window row as
 W01 = (w0, w1) and W12 = (w1, w2), SMLAD and its half-selecting forms need no shuffling:
@@ -9,59 +9,63 @@ W01 = (w0, w1) and W12 = (w1, w2), SMLAD and its half-selecting forms need no sh
 6 multiplies an output (9 MACs). The taps are w - Zw, the start value has Bq and -Zx * sum(w - Zw):
 no zero point is left in the loop. Taps and constants are loaded again for each window row, in slots
 that multiplies leave free; holding them would take ten registers.
+
+A unit is what one pass makes of a row: 4, 8 or 16 outputs, the most that divides the row's words,
+so that a row of 14 is one pass and its loop is never left by a mispredicted branch.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from tvm_mpq.kernels.asm import ops
 from tvm_mpq.kernels.asm.function import function
 from tvm_mpq.kernels.asm.ops import Op
 from tvm_mpq.kernels.asm.scheduler import Scheduled, schedule_block
+from tvm_mpq.kernels.planar import PITCH
 
-PITCHES = (256, 1024)  # bytes from line to line: an offset in the load, so it is a constant
-_FREE = ("r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr")
+UNITS = {8: (4, 8, 16), 4: (8, 16), 2: (8, 16)}  # outputs of a pass by y bits
+FREE = ("r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr")
 _START, _M0, _SHIFT, _ZERO = 24, 28, 32, 36  # after the six words of taps
 _GROUP = 4
 
 
-def body(stride: int, bits: int, pitch: int) -> Scheduled:
-    """One word of outputs."""
+def body(stride: int, bits: int, outputs: int) -> Scheduled:
+    """One unit of outputs."""
     block: list[Op] = []
-    codes = 32 // bits
-    for group in range(codes // _GROUP):
-        _sums(block, group, stride, pitch)
+    for group in range(outputs // _GROUP):
+        _sums(block, group, stride)
         _codes(block, group, bits)
-    block += [ops.load("%end", "sp"), ops.compare("r0", "%end")]
-    block.append(ops.add("r0", "r0", 2 * stride * codes))
-    block.append(ops.store_next(f"%o{codes - 1}", "r1"))
-    return schedule_block(block, _FREE, is_loop=True)
+        last = _GROUP * (group + 1) * bits
+        if last % 32 == 0 or group == outputs // _GROUP - 1:
+            block.append(ops.store_next(f"%o{_GROUP * group + 3}", "r1"))
+    return schedule_block([*block, *advance(2 * stride * outputs)], FREE, is_loop=True)
 
 
-def _sums(block: list[Op], group: int, stride: int, pitch: int) -> None:
-    """Twelve taps pairs of four outputs."""
+def advance(step: int) -> list[Op]:
+    """The next unit, unless this was the last of its row."""
+    return [ops.load("%end", "sp"), ops.compare("r0", "%end"), ops.add("r0", "r0", step)]
+
+
+def _sums(block: list[Op], group: int, stride: int) -> None:
+    """Twelve pairs of taps for four outputs."""
     sums = [f"%acc{_GROUP * group + j}" for j in range(_GROUP)]
     start = f"%start{group}"
+    begun: set[str] = set()
     block.append(ops.load(start, "r2", _START))
     for ky in range(3):
         name = f"{group}.{ky}"
         block.append(ops.load(f"%first{name}", "r2", 8 * ky))
         for i, rows in enumerate(_multiplies(stride)):
-            offset = pitch * ky + 4 * (group * _GROUP * stride // 2 + i)
+            offset = PITCH * ky + 4 * (group * _GROUP * stride // 2 + i)
             block.append(ops.load(f"%h{name}.{i}", "r0", offset))
             if i == 1:
                 block.append(ops.load(f"%last{name}", "r2", 8 * ky + 4))
             for instruction, output, taps in rows:
-                first = ky == 0 and taps == "first" and instruction in ("smlad", "smlatb")
-                opening = first and not any(op.names[0] == sums[output] for op in block if op.names)
-                block.append(
-                    ops.multiply_add(
-                        instruction,
-                        sums[output],
-                        f"%h{name}.{i}",
-                        f"%{taps}{name}",
-                        start if opening else None,
-                    )
-                )
+                opening = None if sums[output] in begun else start
+                begun.add(sums[output])
+                operands = (sums[output], f"%h{name}.{i}", f"%{taps}{name}", opening)
+                block.append(ops.multiply_add(instruction, *operands))
 
 
 def _multiplies(stride: int) -> list[list[tuple[str, int, str]]]:
@@ -86,56 +90,74 @@ def _codes(block: list[Op], group: int, bits: int) -> None:
     m0, shift, zero = (f"%{name}{group}" for name in ("m", "s", "z"))
     block += [ops.load(zero, "r2", _ZERO), ops.load(m0, "r2", _M0), ops.load(shift, "r2", _SHIFT)]
     for j in range(_GROUP * group, _GROUP * (group + 1)):
+        place = j % (32 // bits)
         block.append(ops.multiply_add("smmla", f"%p{j}", f"%acc{j}", m0, zero))
         block.append(ops.shift_register("asr", f"%t{j}", f"%p{j}", shift))
         block.append(ops.saturate(f"%u{j}", f"%t{j}", bits))
-        if j:
-            before = f"%o{j - 1}" if j > 1 else "%u0"
-            block.append(ops.shifted("orr", f"%o{j}", before, f"%u{j}", "lsl", bits * j))
+        if place:
+            before = f"%o{j - 1}" if place > 1 else f"%u{j - 1}"
+            block.append(ops.shifted("orr", f"%o{j}", before, f"%u{j}", "lsl", bits * place))
 
 
-def name_of(stride: int, bits: int, pitch: int) -> str:
+def name_of(stride: int, bits: int, outputs: int) -> str:
     """The symbol."""
-    return f"mpq_dw3x3s{stride}_y{bits}_{pitch}"
+    return f"mpq_dw3x3s{stride}_y{bits}_{outputs}"
 
 
-def text(stride: int, bits: int, pitch: int) -> str:
-    """Rows x words of one channel."""
-    name, block = name_of(stride, bits, pitch), body(stride, bits, pitch)
-    codes = 32 // bits
-    comment = (
-        f"void {name}(const void *lines, void *y, const void *taps, int32_t words,\n"
-        "             int32_t rows, int32_t row_bytes)\n"
-        f"taps: 6 words, start, M0, shift - 32, Zy << (shift - 32).\n"
-        f"{codes} outputs, {9 * codes} MACs: {block.cycles:g} cycles."
+def text(stride: int, bits: int, outputs: int) -> str:
+    """``mpq_dw3x3s*_y*_*``."""
+    return core_text(
+        name_of(stride, bits, outputs),
+        body(stride, bits, outputs),
+        (outputs, bits, stride),
+        2 * stride * outputs,
+        "taps: 6 words, start, M0, shift - 32, Zy << (shift - 32).",
     )
-    step = 2 * stride * codes
+
+
+def core_text(
+    name: str, block: Scheduled, shape: tuple[int, int, int], step: int, taps: str
+) -> str:
+    """Rows x units of one channel; shape: outputs of a unit, y bits, stride; step: its bytes of x."""
+    outputs, bits, stride = shape
+    down = PITCH * stride
+    comment = (
+        f"void {name}(const void *lines, void *y, const void *taps, int32_t units,\n"
+        "             int32_t rows, int32_t row_bytes)\n"
+        f"{taps}\n{outputs} outputs, {9 * outputs} MACs: {block.cycles:g} cycles."
+    )
     lines = [
         "push {r4-r11, lr}",
-        "sub sp, sp, #28",
-        "ldr r4, [sp, #64]",
-        "ldr r5, [sp, #68]",
+        "sub sp, sp, #20",
+        "ldrd r4, r5, [sp, #56]",
         f"mov r6, #{step}",
-        "mul r6, r6, r3",
-        f"sub r6, r6, #{step}",
-        "str r4, [sp, #4]",
-        "strd r5, r6, [sp, #8]",
-        ".Lrow:",
-        "ldr r6, [sp, #12]",
-        "strd r0, r1, [sp, #16]",
+        "mul r7, r3, r6",
+        "sub r6, r7, r6",
         "add r6, r6, r0",
-        "str r6, [sp, #0]",
-        ".Lword:",
+        f"rsb r7, r7, #{down}",
+        f"mov r8, #{-(-outputs * bits // 32) * 4}",
+        "mls r5, r3, r8, r5",
+        "sub r4, r4, #1",
+        f"mov r8, #{down}",
+        "mla r8, r4, r8, r6",
+        "strd r6, r8, [sp, #0]",  # the last unit of this row and of the last row
+        "strd r7, r5, [sp, #8]",  # from the end of a row to the next one: x, y
+        ".Lunit:",
         *block.lines,
-        "bne .Lword",
-        "ldrd r0, r1, [sp, #16]",
-        "ldrd r3, r4, [sp, #4]",
-        f"add r0, r0, #{pitch * stride}",
+        "bne .Lunit",
+        "ldr r6, [sp, #0]",
+        "ldr r8, [sp, #4]",
+        "ldrd r3, r4, [sp, #8]",
+        "cmp r6, r8",
+        f"add r6, r6, #{down}",
+        "add r0, r0, r3",
         "add r1, r1, r4",
-        "subs r3, r3, #1",
-        "str r3, [sp, #4]",
-        "bne .Lrow",
-        "add sp, sp, #28",
+        "str r6, [sp, #0]",
+        "bne .Lunit",
+        "add sp, sp, #20",
         "pop {r4-r11, pc}",
     ]
     return function(name, comment, lines)
+
+
+Text = Callable[[int, int, int], str]

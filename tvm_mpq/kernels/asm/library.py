@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from itertools import product
 
-from tvm_mpq.kernels.asm import depthwise, lines, umlal
+from tvm_mpq.kernels.asm import depthwise, depthwise_lanes, lines, umlal
 from tvm_mpq.kernels.asm.epilogue import store_text
 from tvm_mpq.kernels.asm.smlad import core_text, expand_text
 from tvm_mpq.specs import WEIGHT_WIDTHS
+
+
+def _cores() -> Iterator[tuple[int, int, int]]:
+    """Stride, y bits and outputs of a pass of every depthwise core."""
+    for stride, (bits, units) in product((1, 2), depthwise.UNITS.items()):
+        yield from ((stride, bits, unit) for unit in units)
+
+
+def _line_shapes() -> Iterator[tuple[int, int, int, int, int]]:
+    """x bits, left, apart, words of a pass and whether they are a line."""
+    for (bits, passes), *flags in product(lines.WORDS.items(), (0, 1), (0, 1), (0, 1)):
+        left, apart, whole = flags
+        yield from ((bits, left, apart, words, whole) for words in passes)
+
 
 _FILES: dict[str, Callable[[], str]] = {
     **{f"mpq_core_smlad_k{unroll}.S": partial(core_text, unroll) for unroll in (8, 16)},
@@ -17,13 +31,11 @@ _FILES: dict[str, Callable[[], str]] = {
     **{f"mpq_store_y{bits}.S": partial(store_text, bits) for bits in (8, 4, 2)},
     **{f"mpq_store_y{bits}_low.S": partial(store_text, bits, True) for bits in (8, 4, 2)},
     **{
-        f"{depthwise.name_of(*shape)}.S": partial(depthwise.text, *shape)
-        for shape in product((1, 2), (8, 4, 2), depthwise.PITCHES)
+        f"{family.name_of(*shape)}.S": partial(family.text, *shape)
+        for family in (depthwise, depthwise_lanes)
+        for shape in _cores()
     },
-    **{
-        f"{lines.name_of(*shape)}.S": partial(lines.text, *shape)
-        for shape in product((8, 4, 2), (0, 1))
-    },
+    **{f"{lines.name_of(*shape)}.S": partial(lines.text, *shape) for shape in _line_shapes()},
 }
 
 

@@ -1,10 +1,13 @@
 """Lines of packed codes to lines of halfwords, for the planar depthwise kernels.
 
-    h[j] = x[j - left], left 0 or 1, in words (h[2i], h[2i+1]); Zx left and right of the map
+    pairs    h[j] = x[j - left] in words (h[2i], h[2i+1]), left 0 or 1
+    apart    the same h, even ones in pairs (h[4i], h[4i+2]) at 0, odd ones at ODD_LINE
 
-UXTB16 takes bytes apart into halfwords two apart (sub-byte codes are first masked into bytes);
-PKHBT and PKHTB join neighbours, one instruction for each pair of codes. With a column of padding
-on the left the pairs are (last, c0) (c1, c2) ..., and the last code waits for the next word.
+One AND with a shifted operand takes two codes half a word apart into halfwords; PKHBT and PKHTB
+join neighbours, one instruction for each pair of codes. With a column of padding on the left, the
+last code waits for the next word. Border rows and what lies right of the last word stay as they are
+from channel to channel: they are filled once, and only the two codes right of the map, which may
+share a word with codes of the map, are stored again.
 """
 
 from __future__ import annotations
@@ -13,65 +16,71 @@ from tvm_mpq.kernels.asm import ops
 from tvm_mpq.kernels.asm.function import function
 from tvm_mpq.kernels.asm.ops import Op
 from tvm_mpq.kernels.asm.scheduler import Scheduled, schedule_block
+from tvm_mpq.kernels.planar import ODD_LINE, PITCH
 
-_LAST = "r7"
-_FREE = ("r2", "r3", "r8", "r9", "r10", "r11", "r12", "lr")
+WORDS = {8: (1, 2, 4), 4: (1, 2, 4), 2: (1,)}  # words of a pass by x bits
+_MASK = "lr"
 
 
-def body(bits: int, left: int) -> Scheduled:
-    """One word of codes."""
+def body(bits: int, left: int, apart: int, words: int, whole: int) -> Scheduled:
+    """``words`` words of codes: a whole line, or a pass of the loop over its words."""
     codes = 32 // bits
-    block: list[Op] = [ops.load("%w", "r5")]
-    values = _Halfwords(block, bits)
-    for i in _order(bits):
-        first, second = 2 * i - left, 2 * i + 1 - left
-        if first < 0:
-            block.append(ops.pack_bottom_top(f"%h{i}", _LAST, values.place(second)[0]))
-        else:
-            _join(block, f"%h{i}", values.place(first), values.place(second))
-        if bits == 2:
-            block.append(ops.store(f"%h{i}", "r4", 4 * i))
-        elif i % 2:
-            block.append(ops.store_pair(f"%h{i - 1}", f"%h{i}", "r4", 4 * (i - 1)))
-    if left:
-        block.append(ops.shift_constant("lsr", _LAST, values.place(codes - 1)[0], 16))
-    block += [ops.add("r4", "r4", 2 * codes), ops.add("r5", "r5", 4), ops.compare("r5", "r6")]
-    return schedule_block(block, _FREE, is_loop=True)
+    to, line, carry = ("r0", "r1", "r7") if whole else ("r4", "r5", "r7")
+    free = ("r8", "r9", "r10", "r11", "r12") if whole else ("r2", "r3", "r8", "r9", "r10", "r11")
+    block: list[Op] = []
+    last = carry
+    for word in range(words):
+        block.append(ops.load(f"%w{word}", line, 4 * word))
+        values = _Halfwords(block, bits, f"{word}")
+        for count, (i, first, second) in enumerate(_pairs(bits, left, apart)):
+            name = f"%h{word}.{count}"
+            if first < 0:
+                block.append(ops.pack_bottom_top(name, last, values.place(second)[0]))
+            else:
+                _join(block, name, values.place(first), values.place(second))
+            block.append(ops.store(name, to, 2 * codes // (1 + apart) * word + i))
+        if left:
+            last = f"%last{word}" if word < words - 1 else carry
+            block.append(ops.shift_constant("lsr", last, values.place(codes - 1)[0], 16))
+    if not whole:
+        block.append(ops.add(to, to, 2 * codes // (1 + apart) * words))
+        block += [ops.add(line, line, 4 * words), ops.compare(line, "r6")]
+    return schedule_block(block, (*free, *(() if left else (carry,))), is_loop=True)
 
 
-def _order(bits: int) -> list[int]:
-    """Words of output, so that few values wait: 2-bit pairs 8 codes apart share their values."""
-    return [0, 4, 1, 5, 2, 6, 3, 7] if bits == 2 else list(range(16 // bits))
+def _pairs(bits: int, left: int, apart: int) -> list[tuple[int, int, int]]:
+    """(byte offset, first code, second code) of each word of halfwords; code -1: the last one."""
+    codes = 32 // bits
+    step = 1 + apart
+    found = []
+    for half in range(step):
+        for i in range(codes // (2 * step)):
+            first = 2 * step * i + half - left
+            found.append((4 * i + half * ODD_LINE, first, first + step))
+    # Codes half a word apart share their values: what waits for them is short this way.
+    return sorted(found, key=lambda pair: (pair[1] % (codes // 2), pair[1]))
 
 
 class _Halfwords:
     """Codes as halves of values, made when they are first asked for."""
 
-    def __init__(self, block: list[Op], bits: int) -> None:
-        self._block, self._bits = block, bits
+    def __init__(self, block: list[Op], bits: int, suffix: str) -> None:
+        self._block, self._bits, self._suffix = block, bits, suffix
         self._made: set[str] = set()
 
     def place(self, code: int) -> tuple[str, bool]:
         """The value that holds ``code``, and whether in its high half."""
-        fields = 8 // self._bits
-        j, byte = code % fields, code // fields
-        value = f"%b{j}{byte % 2}"
+        column, is_high = code % (16 // self._bits), code >= 16 // self._bits
+        value = f"%b{column}.{self._suffix}"
         if value not in self._made:
             self._made.add(value)
-            self._block.append(ops.extend_bytes(value, self._field(j), 8 * (byte % 2)))
-        return value, byte >= 2
-
-    def _field(self, j: int) -> str:
-        """Field ``j`` of every byte, alone in its byte."""
-        bits, field, source = self._bits, f"%f{j}", "%w"
-        if bits == 8 or field in self._made:
-            return source if bits == 8 else field
-        self._made.add(field)
-        if j:
-            source = f"%s{j}"
-            self._block.append(ops.shift_constant("lsr", source, "%w", bits * j))
-        self._block.append(ops.and_constant(field, source, ((1 << bits) - 1) * 0x01010101))
-        return field
+            word = f"%w{self._suffix}"
+            if column:
+                shift = self._bits * column
+                self._block.append(ops.shifted("and", value, _MASK, word, "lsr", shift))
+            else:
+                self._block.append(ops.logical("and", value, _MASK, word))
+        return value, is_high
 
 
 def _join(block: list[Op], to: str, a: tuple[str, bool], b: tuple[str, bool]) -> None:
@@ -85,50 +94,75 @@ def _join(block: list[Op], to: str, a: tuple[str, bool], b: tuple[str, bool]) ->
         block.append(ops.pack_bottom_top(to, f"{to}s", b[0]))
 
 
-def name_of(bits: int, left: int) -> str:
+def name_of(bits: int, left: int, apart: int, words: int, whole: int) -> str:
     """The symbol."""
-    return f"mpq_lines_x{bits}_l{left}"
+    return f"mpq_lines_x{bits}_l{left}{'_apart' * apart}_{'of' * whole}{words}"
 
 
-def text(bits: int, left: int) -> str:
+def text(bits: int, left: int, apart: int, words: int, whole: int) -> str:
     """Rows of one channel."""
-    name, block = name_of(bits, left), body(bits, left)
+    name = name_of(bits, left, apart, words, whole)
+    block = body(bits, left, apart, words, whole)
     comment = (
         f"void {name}(void *to, const void *line, int32_t rows, const int32_t *geometry)\n"
-        "geometry: bytes of a line, of a row, of an output line; offset, mask and fill of the\n"
-        "word in which the border begins; Zx in both halves.\n"
-        f"{32 // bits} codes: {block.cycles:g} cycles."
+        "geometry: bytes of a line, of a row; where the two codes right of the map are; Zx.\n"
+        f"{words * 32 // bits} codes: {block.cycles:g} cycles."
     )
+    mask = f"mov lr, #{((1 << bits) - 1) * 0x10001:#x}"
+    store = "strh" if apart else "str"
+    if whole:
+        end = 64 // bits * words // (1 + apart)
+        lines = [
+            "push {r4-r11, lr}",
+            "ldrd r4, r5, [r3, #8]",
+            "ldr r6, [r3, #16]",
+            "ldr r3, [r3, #4]",
+            mask,
+            ".Lrow:",
+            *(["mov r7, r6"] if left else []),
+            *block.lines,
+            *([f"{store} r7, [r0, #{end}]"] if left else []),
+            "strh r6, [r0, r4]",
+            "strh r6, [r0, r5]",
+            "add r1, r1, r3",
+            f"add r0, r0, #{PITCH}",
+            "subs r2, r2, #1",
+            "bne .Lrow",
+            "pop {r4-r11, pc}",
+        ]
+        return function(name, comment, lines)
     lines = [
-        "push {r0-r11, lr}",
+        "push {r4-r11, lr}",
+        "sub sp, sp, #28",
+        "ldm r3, {r4, r5, r6, r7, r8}",
+        "strd r5, r6, [sp, #4]",
+        "strd r7, r8, [sp, #12]",
+        "sub r5, r5, r4",
+        "str r5, [sp, #0]",
+        "str r4, [sp, #20]",
+        mask,
+        "mov r5, r1",
         ".Lrow:",
-        "ldr r3, [sp, #12]",
-        "ldrd r4, r5, [sp, #0]",
-        "ldr r6, [r3, #0]",
-        "ldrh r7, [r3, #24]",
+        "ldr r6, [sp, #20]",
+        "ldr r7, [sp, #16]",
+        "str r2, [sp, #24]",
+        "mov r4, r0",
         "add r6, r6, r5",
         ".Lword:",
         *block.lines,
         "bne .Lword",
-        *(["str r7, [r4]"] if left else []),
-        "ldr r3, [sp, #12]",
-        "ldrd r0, r1, [sp, #0]",
-        "ldrd r8, r9, [r3, #4]",
-        "ldrd r10, r11, [r3, #12]",
-        "ldrd r12, r2, [r3, #20]",
-        "ldr r4, [r0, r10]",
-        "add r10, r10, r0",
-        "add r0, r0, r9",
-        "add r1, r1, r8",
-        "and r4, r4, r11",
-        "strd r0, r1, [sp, #0]",
-        "orr r4, r4, r12",
-        "ldr r3, [sp, #8]",
-        "strd r4, r2, [r10]",
-        "subs r3, r3, #1",
-        "str r3, [sp, #8]",
+        *([f"{store} r7, [r4]"] if left else []),
+        "ldr r6, [sp, #0]",
+        "ldrd r8, r9, [sp, #8]",
+        "ldr r3, [sp, #16]",
+        "ldr r2, [sp, #24]",
+        "strh r3, [r0, r8]",
+        "strh r3, [r0, r9]",
+        "add r5, r5, r6",
+        f"add r0, r0, #{PITCH}",
+        "subs r2, r2, #1",
         "bne .Lrow",
-        "add sp, sp, #16",
+        "add sp, sp, #28",
         "pop {r4-r11, pc}",
     ]
     return function(name, comment, lines)

@@ -306,6 +306,30 @@ def extend_add_bytes(target: str, a: str, b: str, rotate: int = 0) -> Op:
     )
 
 
+def saturate_halves(target: str, a: str, bits: int) -> Op:
+    """USAT16 target, #bits, a: both halves, signed, to unsigned codes."""
+    return Op(
+        f"usat16 {{0}}, #{bits}, {{1}}",
+        (target, a),
+        Kind.DSP,
+        _early(a),
+        ((target, Latency.SATURATE),),
+        shifts=True,
+    )
+
+
+def low_half(target: str, a: str) -> Op:
+    """UXTH."""
+    return Op("uxth {0}, {1}", (target, a), Kind.DSP, _late(a), ((target, Latency.LATE),))
+
+
+def move(target: str, a: str) -> Op:
+    """MOV of a register."""
+    return Op(
+        "mov {0}, {1}", (target, a), Kind.ALU, _late(a), ((target, Latency.LATE),), early=True
+    )
+
+
 def field_of(target: str, a: str, low: int, width: int) -> Op:
     """UBFX."""
     return Op(

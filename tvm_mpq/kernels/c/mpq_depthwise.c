@@ -1,209 +1,225 @@
-/* Depthwise 3x3 over planar maps, one channel at a time; see asm/depthwise.py. */
-#include "mpq_lanes.h"
+/* Depthwise 3x3 over planar maps, all channels of a band of rows; see asm/depthwise.py and
+ * asm/depthwise_lanes.py for the cores, asm/lines.py for the lines. */
 #include "mpq_micro_kernels.h"
 
-/* Lines of halfwords h[j] = x[j - left], code zx beyond the map; left is 0 or 1. The border on the
- * right begins in the word `edge`: its first halfword stays when `left + width` is odd. */
-enum { LINE_BYTES, ROW_BYTES, PITCH, EDGE, KEEP, FILL, ZX };
+#include <string.h>
 
-static void fill_lines(uint32_t *to, int32_t count, int32_t pitch, int32_t span, uint32_t zx) {
-  for (int32_t r = 0; r < count; r++, to += pitch / 4) {
-    for (int32_t pair = 0; 2 * pair < span; pair++) {
-      to[pair] = zx * 0x10001u;
-    }
+enum { PITCH = 512, ODD_LINE = 256 };                 /* bytes; kernels/planar.py */
+enum { LINE_BYTES, ROW_BYTES, RIGHT, RIGHT_NEXT, ZX }; /* geometry of mpq_lines_* */
+typedef struct {
+  int32_t to, from, rows;
+} run_t;
+
+/* The rows [row, row + count) in at most two runs of slots of their ring. */
+static int32_t runs_of(run_t *runs, int32_t row, int32_t count, int32_t ring) {
+  int32_t found = 0;
+  for (int32_t done = 0; done < count; found++) {
+    const int32_t at = (row + done) % ring, room = ring - at, left = count - done;
+    runs[found].to = done, runs[found].from = at;
+    runs[found].rows = left < room ? left : room;
+    done += runs[found].rows;
   }
+  return found;
 }
 
-#ifndef MPQ_ASSEMBLY
-#define DEFINE_LINES(BITS, LEFT)                                                                 \
-  void mpq_lines_x##BITS##_l##LEFT(void *to, const void *line, int32_t rows,                     \
-                                   const int32_t *geometry) {                                    \
-    const uint32_t zx = (uint32_t)geometry[ZX];                                                  \
-    const uint8_t *from = line;                                                                  \
-    uint8_t *start = to;                                                                         \
-    for (int32_t r = 0; r < rows; r++, start += geometry[PITCH], from += geometry[ROW_BYTES]) {  \
-      uint32_t *words = (uint32_t *)(void *)start, last = zx & 0xFFFFu;                          \
-      for (int32_t i = 0; i < geometry[LINE_BYTES] * 8 / BITS; i++) {                            \
-        const uint32_t code = mpq_code((const uint32_t *)(const void *)from, i, BITS);           \
-        if ((i + LEFT) % 2 != 0) {                                                               \
-          words[(i + LEFT) / 2] = last | code << 16;                                             \
-        }                                                                                        \
-        last = code;                                                                             \
-      }                                                                                          \
-      if (LEFT) {                                                                                \
-        words[geometry[LINE_BYTES] * 4 / BITS] = last;                                           \
-      }                                                                                          \
-      uint32_t *edge = words + geometry[EDGE] / 4;                                               \
-      edge[0] = (edge[0] & (uint32_t)geometry[KEEP]) | (uint32_t)geometry[FILL];                 \
-      edge[1] = zx;                                                                              \
-    }                                                                                            \
+/* The weights of a channel less their zero point. */
+static inline void taps_of(int32_t *taps, const void *w, int32_t bits, int32_t channel,
+                           int32_t zero) {
+  const uint8_t *bytes = (const uint8_t *)w + channel * 9 * bits / 8;
+  const uint32_t bit = (uint32_t)(channel * 9 * bits) & 7u;
+  if (bits == 8) {
+    for (int32_t i = 0; i < 9; i++) {
+      taps[i] = bytes[i] - zero;
+    }
+    return;
   }
-DEFINE_LINES(8, 0)
-DEFINE_LINES(8, 1)
-DEFINE_LINES(4, 0)
-DEFINE_LINES(4, 1)
-DEFINE_LINES(2, 0)
-DEFINE_LINES(2, 1)
-#endif
-
-#define DEFINE_BAND(BITS, LEFT)                                                                  \
-  void mpq_dw_lines##BITS##_l##LEFT(void *lines, const void *x, int32_t ring, int32_t row,       \
-                                    int32_t count, int32_t channels, int32_t channel,            \
-                                    int32_t line_words, int32_t height, int32_t width,           \
-                                    int32_t span, int32_t zx, int32_t pitch) {                   \
-    const int32_t both = zx * 0x10001, odd = (LEFT + width) % 2;                                 \
-    const int32_t row_words = channels * line_words;                                             \
-    const int32_t geometry[7] = {line_words * 4, row_words * 4, pitch,                           \
-                                 (LEFT + width) / 2 * 4, odd ? 0xFFFF : 0,                       \
-                                 odd ? zx * 0x10000 : both, both};                               \
-    uint32_t *to = lines;                                                                        \
-    while (count > 0) {                                                                          \
-      const int32_t inside = row >= 0 && row < height;                                           \
-      int32_t run = inside ? height - row : row < 0 ? -row : count;                              \
-      if (inside && run > ring - row % ring) {                                                   \
-        run = ring - row % ring;                                                                 \
-      }                                                                                          \
-      run = run < count ? run : count;                                                           \
-      if (inside) {                                                                              \
-        mpq_lines_x##BITS##_l##LEFT(                                                             \
-            to, (const uint32_t *)x + row % ring * row_words + channel * line_words, run,        \
-            geometry);                                                                           \
-      } else {                                                                                   \
-        fill_lines(to, run, pitch, span, (uint32_t)zx);                                          \
-      }                                                                                          \
-      to += run * (pitch / 4), row += run, count -= run;                                         \
-    }                                                                                            \
+  uint32_t word;
+  int32_t last;
+  if (bits == 4) {
+    memcpy(&word, bytes, sizeof word);
+    last = bytes[4] >> bit & 15;
+    word = bit ? word >> 4 | (uint32_t)bytes[4] << 28 : word;
+  } else {
+    word = (bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16) >> bit;
+    last = word >> 16 & 3;
   }
-DEFINE_BAND(8, 0)
-DEFINE_BAND(8, 1)
-DEFINE_BAND(4, 0)
-DEFINE_BAND(4, 1)
-DEFINE_BAND(2, 0)
-DEFINE_BAND(2, 1)
+  const uint32_t mask = (1u << bits) - 1u;
+  for (int32_t i = 0; i < 8; i++) {
+    taps[i] = (int32_t)(word >> (i * bits) & mask) - zero;
+  }
+  taps[8] = last - zero;
+}
 
-/* Taps w - Zw as W01, W12 of each window row, and the constants of the requantization. */
-void mpq_dw_taps(void *taps, const void *w, int32_t bits, const int32_t *icn, int32_t channels,
-                 int32_t channel, int32_t zy) {
-  uint32_t *to = taps;
-  const int32_t half = icn[2 * channels + channel / 2] >> (channel % 2 * 16);
-  const int32_t bq = icn[channel];
-  int32_t shift = half & 0xFF;
+static int32_t zero_of(const int32_t *icn, int32_t channels, int32_t channel) {
+  return icn[2 * channels + channel / 2] >> (channel % 2 * 16 + 8) & 0xFF;
+}
+
+static int32_t shift_of(const int32_t *icn, int32_t channels, int32_t channel) {
+  return icn[2 * channels + channel / 2] >> (channel % 2 * 16) & 0xFF;
+}
+
+static int32_t code_of(int32_t m0, int64_t sum, int32_t shift, int32_t zy, int32_t top) {
+  const int64_t code = (m0 * sum >> shift) + zy;
+  return code < 0 ? 0 : code > top ? top : (int32_t)code;
+}
+
+/* The code that all sums in [sum, sum + span] give (a dead channel), or -1. */
+static int32_t only_code(int32_t m0, int32_t sum, int32_t span, int32_t shift, int32_t zy,
+                         int32_t top) {
+  const int32_t code = code_of(m0, sum, shift, zy, top);
+  return code == code_of(m0, (int64_t)sum + span, shift, zy, top) ? code : -1;
+}
+
+/* Twelve words for mpq_dw3x3*: taps as W01, W12 of each window row, start, M0, shift - 32,
+ * Zy << (shift - 32). False if the core cannot do this channel. */
+static inline int32_t planar_taps(uint32_t *to, const int32_t *taps, const int32_t *icn,
+                                  int32_t channels, int32_t channel, int32_t zy, int32_t top) {
+  const int32_t bq = icn[channel], m0 = icn[channels + channel];
+  int32_t shift = shift_of(icn, channels, channel);
   /* A low shift becomes 32 by scaling the sum: 7 more bits fit halfwords and sums. */
   const int32_t up = shift < 32 && shift >= 25 && bq < 1 << 23 && bq > -(1 << 23) ? 32 - shift : 0;
-  shift += up;
-  const uint32_t zero = (uint32_t)half >> 8 & 0xFFu, mask = (1u << bits) - 1u;
-  const uint32_t bit = (uint32_t)(channel * 9 * bits);
-  const uint32_t *word = (const uint32_t *)w + (bit >> 5);
-  /* 32 bits or more ahead in `stream`, as long as taps are left. */
-  uint64_t stream = (uint64_t)*word++ >> (bit & 31u);
-  int32_t ready = 32 - (int32_t)(bit & 31u);
   for (int32_t ky = 0; ky < 3; ky++) {
-    uint32_t row[3];
-    for (int32_t kx = 0; kx < 3; kx++) {
-      if (ready < bits) {
-        stream |= (uint64_t)*word++ << ready;
-        ready += 32;
-      }
-      row[kx] = (((uint32_t)stream & mask) - zero) << up;
-      stream >>= bits;
-      ready -= bits;
-    }
-    to[2 * ky] = (row[0] & 0xFFFFu) | row[1] << 16;
-    to[2 * ky + 1] = (row[1] & 0xFFFFu) | row[2] << 16;
+    const uint32_t a = (uint32_t)taps[3 * ky] << up, b = (uint32_t)taps[3 * ky + 1] << up;
+    to[2 * ky] = (a & 0xFFFFu) | b << 16;
+    to[2 * ky + 1] = (b & 0xFFFFu) | (uint32_t)taps[3 * ky + 2] << up << 16;
   }
-  const int32_t fast = shift >= 32 && shift <= 52;
   to[6] = (uint32_t)bq << up;
-  to[7] = (uint32_t)icn[channels + channel];
-  to[8] = (uint32_t)(shift - 32);
-  to[9] = fast ? (uint32_t)zy << (shift - 32) : 0u;
+  to[7] = (uint32_t)m0;
+  shift += up;
+  if (shift >= 32 && shift <= 52) {
+    to[8] = (uint32_t)shift - 32u;
+    to[9] = (uint32_t)zy << (shift - 32);
+    return 1;
+  }
+  const int32_t span = 9 * 255 * 255;
+  const int32_t code = only_code(m0, bq - span, 2 * span, shift - up, zy, top);
+  memset(to, 0, 10 * sizeof *to);
+  to[6] = (uint32_t)code << 2, to[7] = 1u << 30;
+  return code >= 0;
 }
 
-static int32_t low(uint32_t pair) { return (int16_t)(pair & 0xFFFFu); }
-static int32_t high(uint32_t pair) { return (int16_t)(pair >> 16); }
-
-#define BLOCK 32 /* pixels: whole output words of every width, an even number of halfwords */
-
-/* Sums of `count` pixels: the halfwords first, then every tap for all of them (as vectors). */
-static inline void window_sums(const uint32_t *lines, const uint32_t *taps, int32_t *sums,
-                               int32_t count, int32_t stride, int32_t pitch) {
-  int16_t x[2 * BLOCK + 2];
-  for (int32_t p = 0; p < count; p++) {
-    sums[p] = (int32_t)taps[6];
+/* Eleven words for mpq_dwlanes3x3*; span: the largest (2**x_bits - 1) * sum |w - Zw|. */
+static inline int32_t lane_taps(uint32_t *to, const int32_t *taps, int32_t stride, int32_t x_top,
+                                int32_t span, const int32_t *icn, int32_t channels,
+                                int32_t channel, int32_t zy, int32_t top) {
+  const int32_t m0 = icn[channels + channel], shift = shift_of(icn, channels, channel);
+  int32_t bias = 0;
+  for (int32_t i = 0; i < 9; i++) {
+    bias -= taps[i] < 0 ? taps[i] : 0;
   }
-  for (int32_t ky = 0; ky < 3; ky++, lines += pitch / 4) {
-    const int32_t t0 = low(taps[2 * ky]), t1 = high(taps[2 * ky]), t2 = high(taps[2 * ky + 1]);
-    for (int32_t pair = 0; 2 * pair < (count - 1) * stride + 3; pair++) {
-      x[2 * pair] = (int16_t)low(lines[pair]);
-      x[2 * pair + 1] = (int16_t)high(lines[pair]);
-    }
-    for (int32_t p = 0; p < count; p++) {
-      sums[p] += x[p * stride] * t0 + x[p * stride + 1] * t1 + x[p * stride + 2] * t2;
+  for (int32_t ky = 0; ky < 3; ky++) {
+    const uint32_t a = (uint32_t)taps[3 * ky], b = (uint32_t)taps[3 * ky + 1];
+    to[2 * ky] = (uint32_t)taps[3 * ky + 2] + (stride == 1 ? b << 16 : a << 16);
+    to[2 * ky + 1] = stride == 1 ? a : b << 16;
+  }
+  bias *= x_top;
+  const int32_t up = 48 - shift, start = icn[channel] - bias;
+  to[6] = (uint32_t)bias * 0x10001u;
+  to[9] = (uint32_t)m0;
+  to[10] = (uint32_t)zy << 16;
+  if (up >= 0 && up <= 16) {
+    const int32_t most = INT32_MAX >> up;
+    if (start > -most && start < most - span) {
+      to[7] = 1u << up, to[8] = (uint32_t)start << up;
+      return 1;
     }
   }
+  const int32_t code = only_code(m0, start, span, shift, zy, top);
+  to[7] = 0, to[8] = (uint32_t)code << 18, to[9] = 1u << 30, to[10] = 0;
+  return code >= 0;
 }
 
-/* Every shift; the twin of the assembly as well. */
-static inline void plain(const uint32_t *lines, uint32_t *y, const uint32_t *taps, int32_t width,
-                         int32_t rows, int32_t row_words, int32_t stride, int32_t bits, int32_t zy,
-                         int32_t pitch) {
-  const int32_t per_word = 32 / bits, top = (1 << bits) - 1;
-  const int32_t m0 = (int32_t)taps[7], shift = (int32_t)taps[8] + 32;
-  int32_t sums[BLOCK];
-  for (int32_t r = 0; r < rows; r++, lines += stride * pitch / 4, y += row_words) {
-    for (int32_t first = 0; first < width; first += BLOCK) {
-      const int32_t count = width - first < BLOCK ? width - first : BLOCK;
-      window_sums(lines + first * stride / 2, taps, sums, count, stride, pitch);
-      for (int32_t p = 0; p < count; p++) {
-        const int64_t code = ((int64_t)m0 * sums[p] >> shift) + zy;
-        sums[p] = (int32_t)(code < 0 ? 0 : code > top ? top : code);
+#define DEFINE_TAPS(BITS)                                                                        \
+  int32_t mpq_planar_taps_w##BITS(uint32_t *to, const void *w, int32_t stride, int32_t x_top,    \
+                                  const int32_t *icn, int32_t channels, int32_t channel,         \
+                                  int32_t zy, int32_t top) {                                     \
+    int32_t taps[9];                                                                             \
+    (void)stride, (void)x_top;                                                                   \
+    taps_of(taps, w, BITS, channel, zero_of(icn, channels, channel));                            \
+    return planar_taps(to, taps, icn, channels, channel, zy, top);                               \
+  }                                                                                              \
+  int32_t mpq_lane_taps_w##BITS(uint32_t *to, const void *w, int32_t stride, int32_t x_top,      \
+                                const int32_t *icn, int32_t channels, int32_t channel,           \
+                                int32_t zy, int32_t top) {                                       \
+    int32_t taps[9];                                                                             \
+    taps_of(taps, w, BITS, channel, zero_of(icn, channels, channel));                            \
+    return lane_taps(to, taps, stride, x_top, x_top * 9 * ((1 << BITS) - 1), icn, channels,      \
+                     channel, zy, top);                                                          \
+  }
+DEFINE_TAPS(8)
+DEFINE_TAPS(4)
+DEFINE_TAPS(2)
+
+/* Pixel j of a line of halfwords. */
+static int32_t pixel(const uint8_t *line, int32_t j, int32_t apart) {
+  uint16_t x;
+  memcpy(&x, line + (apart ? j / 2 * 2 + j % 2 * ODD_LINE : 2 * j), sizeof x);
+  return x;
+}
+
+/* Every shift, from the lines: the way of the few channels that the cores cannot do. */
+static void plain(const uint8_t *lines, uint32_t *y, const mpq_depthwise_t *d, const void *w,
+                  const int32_t *icn, int32_t channel, int32_t rows) {
+  int32_t taps[9];
+  const int32_t codes = 32 / d->y_bits, top = (1 << d->y_bits) - 1;
+  taps_of(taps, w, d->w_bits, channel, zero_of(icn, d->channels, channel));
+  for (int32_t r = 0; r < rows; r++, lines += d->stride * PITCH) {
+    for (int32_t p = 0; p < d->y_width; p++) {
+      int32_t sum = icn[channel];
+      for (int32_t i = 0; i < 9; i++) {
+        sum += taps[i] * pixel(lines + i / 3 * PITCH, p * d->stride + i % 3, d->apart);
       }
-      for (int32_t p = 0; p < count; p += per_word) {
-        uint32_t word = 0;
-        for (int32_t j = 0; j < per_word && p + j < count; j++) {
-          word |= (uint32_t)sums[p + j] << (j * bits);
-        }
-        y[(first + p) / per_word] = word;
-      }
+      const int32_t code = code_of(icn[d->channels + channel], sum,
+                                   shift_of(icn, d->channels, channel), d->zy, top);
+      uint32_t *word = y + r * d->channels * d->y_words + p / codes;
+      *word = (p % codes ? *word : 0u) | (uint32_t)code << (p % codes * d->y_bits);
     }
   }
 }
 
-#ifdef MPQ_ASSEMBLY
-#define RUN(STRIDE, BITS, PITCH)                                                       \
-  mpq_dw3x3s##STRIDE##_y##BITS##_##PITCH(lines, to, taps, (width * BITS + 31) / 32, count, \
-                                         channels *line_words * 4)
-#else
-#define RUN(STRIDE, BITS, PITCH) \
-  plain(lines, to, taps, width, count, channels *line_words, STRIDE, BITS, zy, PITCH)
-#endif
-
-#define DEFINE_ROWS(STRIDE, BITS, PITCH)                                                         \
-  void mpq_dw3x3s##STRIDE##_rows##BITS##_##PITCH(                                                \
-      const void *lines, const void *taps, void *y, int32_t ring, int32_t row, int32_t rows,     \
-      int32_t width, int32_t zy, int32_t channels, int32_t channel, int32_t line_words) {        \
-    const int32_t shift = ((const int32_t *)taps)[8] + 32;                                       \
-    while (rows > 0) {                                                                           \
-      const int32_t at = row < ring ? row : row % ring, room = ring - at, count = rows < room ? rows : room;        \
-      uint32_t *to = (uint32_t *)y + (at * channels + channel) * line_words;                     \
-      if (shift >= 32 && shift <= 52) {                                                          \
-        RUN(STRIDE, BITS, PITCH);                                                                \
-      } else {                                                                                   \
-        plain(lines, to, taps, width, count, channels *line_words, STRIDE, BITS, zy, PITCH);     \
-      }                                                                                          \
-      lines = (const uint8_t *)lines + count * STRIDE * PITCH;                                   \
-      row += count, rows -= count;                                                               \
-    }                                                                                            \
+static void fill(uint8_t *lines, int32_t from, int32_t to, uint32_t zx) {
+  for (uint32_t *word = (uint32_t *)(void *)(lines + from * PITCH),
+                *end = (uint32_t *)(void *)(lines + to * PITCH);
+       word < end; word++) {
+    *word = zx * 0x10001u;
   }
+}
 
-DEFINE_ROWS(1, 8, 256)
-DEFINE_ROWS(1, 4, 256)
-DEFINE_ROWS(1, 2, 256)
-DEFINE_ROWS(2, 8, 256)
-DEFINE_ROWS(2, 4, 256)
-DEFINE_ROWS(2, 2, 256)
-DEFINE_ROWS(1, 8, 1024)
-DEFINE_ROWS(1, 4, 1024)
-DEFINE_ROWS(1, 2, 1024)
-DEFINE_ROWS(2, 8, 1024)
-DEFINE_ROWS(2, 4, 1024)
-DEFINE_ROWS(2, 2, 1024)
+void mpq_depthwise(const mpq_depthwise_t *d, void *lines, void *taps, const void *x,
+                   int32_t x_ring, int32_t row, int32_t count, void *y, int32_t y_ring,
+                   int32_t y_row, int32_t rows, const void *w, const int32_t *icn) {
+  const int32_t above = row < 0 ? -row : 0, first = above < count ? above : count;
+  const int32_t inside = row + count > d->height ? d->height - row : count;
+  const int32_t end = inside > first ? inside : first;
+  const int32_t x_row = d->channels * d->x_words, y_row_words = d->channels * d->y_words;
+  const int32_t right = d->left + d->width, next = right + 1;
+  const int32_t apart = d->apart;
+  const int32_t geometry[5] = {
+      d->x_words * 4, x_row * 4,
+      apart ? right / 2 * 2 + right % 2 * ODD_LINE : 2 * right,
+      apart ? next / 2 * 2 + next % 2 * ODD_LINE : 2 * next, d->zx};
+  run_t in[2], out[2];
+  const int32_t ins = runs_of(in, row + first, end - first, x_ring);
+  const int32_t outs = runs_of(out, y_row, rows, y_ring);
+  const int32_t x_top = (1 << d->x_bits) - 1, top = (1 << d->y_bits) - 1;
+  fill(lines, 0, first, (uint32_t)d->zx);
+  fill(lines, end, count, (uint32_t)d->zx);
+  for (int32_t channel = 0; channel < d->channels; channel++) {
+    for (int32_t i = 0; i < ins; i++) {
+      d->unpack((uint8_t *)lines + (first + in[i].to) * PITCH,
+                (const uint32_t *)x + in[i].from * x_row + channel * d->x_words, in[i].rows,
+                geometry);
+    }
+    const int32_t fast = d->prepare(taps, w, d->stride, x_top, icn, d->channels, channel, d->zy,
+                                    top);
+    for (int32_t i = 0; i < outs; i++) {
+      const uint8_t *from = (const uint8_t *)lines + out[i].to * d->stride * PITCH;
+      uint32_t *to = (uint32_t *)y + out[i].from * y_row_words + channel * d->y_words;
+      if (fast) {
+        d->core(from, to, taps, d->units, out[i].rows, y_row_words * 4);
+      } else {
+        plain(from, to, d, w, icn, channel, out[i].rows);
+      }
+    }
+  }
+}

@@ -84,41 +84,76 @@ DECLARE_STORE(8);
 DECLARE_STORE(4);
 DECLARE_STORE(2);
 
-/* Depthwise 3x3: lines of halfwords of `count` input rows from `row` on, `pitch` bytes apart. */
-#define DECLARE_LINES(BITS, LEFT)                                                               \
-  void mpq_dw_lines##BITS##_l##LEFT(void *lines, const void *x, int32_t ring, int32_t row,       \
-                                    int32_t count, int32_t channels, int32_t channel,            \
-                                    int32_t line_words, int32_t height, int32_t width,           \
-                                    int32_t span, int32_t zx, int32_t pitch);                    \
-  void mpq_lines_x##BITS##_l##LEFT(void *to, const void *line, int32_t rows,                     \
-                                   const int32_t *geometry)
-DECLARE_LINES(8, 0);
-DECLARE_LINES(8, 1);
-DECLARE_LINES(4, 0);
-DECLARE_LINES(4, 1);
-DECLARE_LINES(2, 0);
-DECLARE_LINES(2, 1);
-/* Ten words: taps of a channel, start value, M0, shift - 32, Zy << (shift - 32). */
-void mpq_dw_taps(void *taps, const void *w, int32_t bits, const int32_t *icn, int32_t channels,
-                 int32_t channel, int32_t zy);
-#define DECLARE_DW(STRIDE, BITS, PITCH)                                                          \
-  void mpq_dw3x3s##STRIDE##_rows##BITS##_##PITCH(                                                \
-      const void *lines, const void *taps, void *y, int32_t ring, int32_t row, int32_t rows,     \
-      int32_t width, int32_t zy, int32_t channels, int32_t channel, int32_t line_words);         \
-  void mpq_dw3x3s##STRIDE##_y##BITS##_##PITCH(const void *lines, void *y, const void *taps,      \
-                                              int32_t words, int32_t rows, int32_t row_bytes)
-DECLARE_DW(1, 8, 256);
-DECLARE_DW(1, 4, 256);
-DECLARE_DW(1, 2, 256);
-DECLARE_DW(2, 8, 256);
-DECLARE_DW(2, 4, 256);
-DECLARE_DW(2, 2, 256);
-DECLARE_DW(1, 8, 1024);
-DECLARE_DW(1, 4, 1024);
-DECLARE_DW(1, 2, 1024);
-DECLARE_DW(2, 8, 1024);
-DECLARE_DW(2, 4, 1024);
-DECLARE_DW(2, 2, 1024);
+/* Depthwise 3x3 (tvm_mpq/kernels/asm: lines.py, depthwise.py, depthwise_lanes.py).
+ * Lines: rows of packed codes to halfwords; geometry: bytes of a line and of a row, where the two
+ * codes right of the map are, Zx. Names: x bits, left column, words of a pass (of*: a line). */
+typedef void mpq_lines_t(void *to, const void *line, int32_t rows, const int32_t *geometry);
+#define MPQ_FOR_LINES_OF(DO, BITS, PASS) DO(BITS, 0, PASS) DO(BITS, 1, PASS)
+#define MPQ_FOR_LINES(DO)                                                                      \
+  MPQ_FOR_LINES_OF(DO, 8, 1) MPQ_FOR_LINES_OF(DO, 8, 2) MPQ_FOR_LINES_OF(DO, 8, 4)             \
+  MPQ_FOR_LINES_OF(DO, 4, 1) MPQ_FOR_LINES_OF(DO, 4, 2) MPQ_FOR_LINES_OF(DO, 4, 4)             \
+  MPQ_FOR_LINES_OF(DO, 2, 1) MPQ_FOR_LINES_OF(DO, 2, of1)                                      \
+  MPQ_FOR_LINES_OF(DO, 8, of1) MPQ_FOR_LINES_OF(DO, 8, of2) MPQ_FOR_LINES_OF(DO, 8, of4)       \
+  MPQ_FOR_LINES_OF(DO, 4, of1) MPQ_FOR_LINES_OF(DO, 4, of2) MPQ_FOR_LINES_OF(DO, 4, of4)
+#define MPQ_DECLARE_LINES(BITS, LEFT, PASS)                                                    \
+  mpq_lines_t mpq_lines_x##BITS##_l##LEFT##_##PASS, mpq_lines_x##BITS##_l##LEFT##_apart_##PASS;
+MPQ_FOR_LINES(MPQ_DECLARE_LINES)
+/* Cores: rows x units of one channel; taps: what mpq_*_taps_w* made. Names: stride, y bits,
+ * outputs of a unit. */
+typedef void mpq_depthwise_core_t(const void *lines, void *y, const void *taps, int32_t units,
+                                  int32_t rows, int32_t row_bytes);
+#define MPQ_FOR_CORES_OF(DO, STRIDE)                                                           \
+  DO(STRIDE, 8, 4) DO(STRIDE, 8, 8) DO(STRIDE, 8, 16) DO(STRIDE, 4, 8) DO(STRIDE, 4, 16)       \
+  DO(STRIDE, 2, 8) DO(STRIDE, 2, 16)
+#define MPQ_FOR_CORES(DO) MPQ_FOR_CORES_OF(DO, 1) MPQ_FOR_CORES_OF(DO, 2)
+#define MPQ_DECLARE_CORE(STRIDE, BITS, OUTPUTS)                                                \
+  mpq_depthwise_core_t mpq_dw3x3s##STRIDE##_y##BITS##_##OUTPUTS,                               \
+      mpq_dwlanes3x3s##STRIDE##_y##BITS##_##OUTPUTS;
+MPQ_FOR_CORES(MPQ_DECLARE_CORE)
+/* What a core needs of a channel; 0 if the core cannot do this channel's requantization. */
+typedef int32_t mpq_depthwise_taps_t(uint32_t *to, const void *w, int32_t stride, int32_t x_top,
+                                     const int32_t *icn, int32_t channels, int32_t channel,
+                                     int32_t zy, int32_t top);
+mpq_depthwise_taps_t mpq_planar_taps_w8, mpq_planar_taps_w4, mpq_planar_taps_w2;
+mpq_depthwise_taps_t mpq_lane_taps_w8, mpq_lane_taps_w4, mpq_lane_taps_w2;
+typedef struct {
+  mpq_lines_t *unpack;
+  mpq_depthwise_taps_t *prepare;
+  mpq_depthwise_core_t *core;
+  int32_t stride, x_bits, w_bits, y_bits, left, apart;
+  int32_t units, channels, height, width, x_words, y_width, y_words, zx, zy;
+} mpq_depthwise_t;
+/* All channels of output rows [y_row, y_row + rows) from the input rows [row, row + count). */
+void mpq_depthwise(const mpq_depthwise_t *d, void *lines, void *taps, const void *x,
+                   int32_t x_ring, int32_t row, int32_t count, void *y, int32_t y_ring,
+                   int32_t y_row, int32_t rows, const void *w, const int32_t *icn);
+/* The kernels are named by literal arguments, so that the linker drops all others: stride S, bits
+ * X W Y, outputs of a unit U, left column L, words of a pass N; then the layer from `units` on. */
+#define MPQ_DW(UNPACK, TAPS, CORE, S, X, W, Y, L, APART, UNITS, C, H, WIDTH, XW, YWIDTH, YW, ZX, \
+               ZY, ...)                                                                        \
+  do {                                                                                         \
+    static const mpq_depthwise_t layer = {UNPACK, TAPS, CORE, S, X, W, Y, L, APART, UNITS, C,  \
+                                          H, WIDTH, XW, YWIDTH, YW, ZX, ZY};                   \
+    mpq_depthwise(&layer, __VA_ARGS__);                                                        \
+  } while (0)
+#define MPQ_DW_PLANAR(S, X, W, Y, U, L, N, ...)                                                \
+  MPQ_DW(mpq_lines_x##X##_l##L##_##N, mpq_planar_taps_w##W, mpq_dw3x3s##S##_y##Y##_##U, S, X,  \
+         W, Y, L, 0, __VA_ARGS__)
+#define MPQ_DW_PLANAR_OF(S, X, W, Y, U, L, N, ...)                                             \
+  MPQ_DW(mpq_lines_x##X##_l##L##_of##N, mpq_planar_taps_w##W, mpq_dw3x3s##S##_y##Y##_##U, S,   \
+         X, W, Y, L, 0, __VA_ARGS__)
+#define MPQ_DW_LANES(S, X, W, Y, U, L, N, ...)                                                 \
+  MPQ_DW(mpq_lines_x##X##_l##L##_##N, mpq_lane_taps_w##W, mpq_dwlanes3x3s##S##_y##Y##_##U, S,  \
+         X, W, Y, L, 0, __VA_ARGS__)
+#define MPQ_DW_LANES_OF(S, X, W, Y, U, L, N, ...)                                              \
+  MPQ_DW(mpq_lines_x##X##_l##L##_of##N, mpq_lane_taps_w##W, mpq_dwlanes3x3s##S##_y##Y##_##U,   \
+         S, X, W, Y, L, 0, __VA_ARGS__)
+#define MPQ_DW_LANES_APART(S, X, W, Y, U, L, N, ...)                                           \
+  MPQ_DW(mpq_lines_x##X##_l##L##_apart_##N, mpq_lane_taps_w##W,                                \
+         mpq_dwlanes3x3s##S##_y##Y##_##U, S, X, W, Y, L, 1, __VA_ARGS__)
+#define MPQ_DW_LANES_APART_OF(S, X, W, Y, U, L, N, ...)                                        \
+  MPQ_DW(mpq_lines_x##X##_l##L##_apart_of##N, mpq_lane_taps_w##W,                              \
+         mpq_dwlanes3x3s##S##_y##Y##_##U, S, X, W, Y, L, 1, __VA_ARGS__)
 
 /* Lanes of UMLAL (asm/umlal.py): operands and sums of x of a strip; sums of two channels. */
 #define DECLARE_LANES_PACK(BITS, NAME)                                                          \

@@ -1,0 +1,151 @@
+"""Depthwise 3x3 in lanes of 16 bits: two pixels of a row times two taps in one SMLAL.
+
+A register A holds the sums of two neighbouring outputs in its halves. With P = (x0, x1) a pair of
+pixels and Q = w2 + (w1 << 16), the 64-bit P * Q has three lanes, and P * w0 two more:
+
+    stride 1   y[0] = w0 x[0] + w1 x[1] + w2 x[2]
+               (A[g], A[g+1]) += P[g] * Q      A[g+1] += P[g] * w0     A[g] = (y[2g-2], y[2g-1])
+    stride 2   even pixels E, odd pixels O:  y[0] = w0 e[0] + w1 o[0] + w2 e[1]
+               (A[g], A[g+1]) += E[g] * (w2 + (w0 << 16)) + O[g] * (w1 << 16)
+               A[g] = (y[2g-1], y[2g])
+
+3.4 multiplies an output for 9 MACs; SMLAD takes 6. Taps are w - Zw and may be negative: every lane
+starts at a bias, the most that negative taps can subtract, so that it stays in 0 .. 65535 and the
+lane above sees neither carry nor borrow (kernels/planar.py has the proof).
+
+Requantization: t = lane * 2**up + C, with up = 48 - shift, makes the high half of the high word of
+M0 * t the code; PKHTB takes two of them together, USAT16 clamps both.
+"""
+
+from __future__ import annotations
+
+from tvm_mpq.kernels.asm import ops
+from tvm_mpq.kernels.asm.depthwise import FREE, advance, core_text
+from tvm_mpq.kernels.asm.ops import Op
+from tvm_mpq.kernels.asm.scheduler import Scheduled, schedule_block
+from tvm_mpq.kernels.planar import ODD_LINE, PITCH
+
+_BIAS, _SCALE, _START, _M0, _ZERO = 24, 28, 32, 36, 40  # after the six words of taps
+_CHUNK = 8  # outputs whose sums are in registers together
+
+
+def body(stride: int, bits: int, outputs: int) -> Scheduled:
+    """One unit of outputs."""
+    block: list[Op] = []
+    chunks = range(0, outputs, _CHUNK)
+    words = []
+    for first in chunks:
+        count = min(_CHUNK, outputs - first)
+        _sums(block, first, count, stride)
+        words += _codes(block, first, count, stride, bits)
+    if bits == 2:
+        words = [_word_of_2_bits(block, words)]
+    block += [ops.store_next(word, "r1") for word in words] if bits == 2 else []
+    return schedule_block([*block, *advance(2 * outputs)], FREE, is_loop=True, reserves=(0, 2, 4))
+
+
+def _sums(block: list[Op], first: int, count: int, stride: int) -> None:
+    """Registers A of ``count`` outputs from output ``first`` on."""
+    groups = count // 2
+    bias, begun = f"%bias{first}", set[int]()
+    block.append(ops.load(bias, "r2", _BIAS))
+
+    def add(name: str, g: int, p: str, taps: str) -> None:
+        """One multiply; a register that it is the first to write starts at the bias."""
+        targets = (g, g + 1) if name == "smlal" else (g,)
+        start = bias if name == "mla" and g not in begun else None
+        for a in targets:
+            if a not in begun and start is None:
+                block.append(ops.move(f"%a{first}.{a}", bias))
+            begun.add(a)
+        if name == "smlal":
+            low, high = (f"%a{first}.{a}" for a in targets)
+            block.append(ops.multiply_add_long(name, low, high, p, taps))
+        else:
+            block.append(ops.multiply_add(name, f"%a{first}.{g}", p, taps, start))
+
+    for ky in range(3):
+        q, other = f"%q{first}.{ky}", f"%w{first}.{ky}"
+        block += [ops.load(q, "r2", 8 * ky), ops.load(other, "r2", 8 * ky + 4)]
+        for g in range(groups + 1):
+            p, odd = f"%p{first}.{ky}.{g}", f"%o{first}.{ky}.{g}"
+            offset = PITCH * ky + 2 * first + 4 * g
+            block.append(ops.load(p, "r0", offset))
+            if g == groups:
+                add("mla", g, p, q)
+            elif stride == 1:
+                add("mla", g + 1, p, other)
+                add("smlal", g, p, q)
+            else:
+                block.append(ops.load(odd, "r0", offset + ODD_LINE))
+                add("smlal", g, p, q)
+                add("smlal", g, odd, other)
+
+
+def _codes(block: list[Op], first: int, count: int, stride: int, bits: int) -> list[str]:
+    """Sums to codes; stores whole words, or returns the value of 8 codes of 2 bits."""
+    constants = [f"%{name}{first}" for name in ("scale", "start", "m", "zero")]
+    offsets = (_SCALE, _START, _M0, _ZERO)
+    block += [ops.load(name, "r2", at) for name, at in zip(constants, offsets, strict=True)]
+    size = min(count, 4 if bits == 8 else 8)
+    pending = []
+    for begin in range(0, count, size):
+        halves = []
+        for j in range(begin, begin + size // 2):
+            both = [_high_word(block, first, j + k, stride, constants) for k in (0, size // 2)]
+            name = f"%h{first}.{j}"
+            block.append(ops.pack_top_bottom(f"{name}p", both[1], both[0]))
+            block.append(ops.saturate_halves(name, f"{name}p", bits))
+            halves.append(name)
+        word = halves[0]
+        for i, half in enumerate(halves[1:], 1):
+            joined = f"%word{first}.{begin}.{i}"
+            block.append(ops.shifted("orr", joined, word, half, "lsl", bits * i))
+            word = joined
+        if bits == 2:
+            pending.append(word)
+        else:
+            block.append(ops.store_next(word, "r1"))
+    return pending
+
+
+def _high_word(block: list[Op], first: int, j: int, stride: int, constants: list[str]) -> str:
+    """The word whose high half is output ``j``."""
+    scale, start, m0, zero = constants
+    register, is_high = (j // 2 + 1, j % 2) if stride == 1 else ((j + 1) // 2, (j + 1) % 2)
+    a, name = f"%a{first}.{register}", f"{first}.{j}"
+    if is_high:
+        block.append(ops.shift_constant("lsr", f"%x{name}", a, 16))
+    else:
+        block.append(ops.low_half(f"%x{name}", a))
+    block.append(ops.multiply_add("mla", f"%t{name}", f"%x{name}", scale, start))
+    block.append(ops.multiply_add("smmla", f"%y{name}", f"%t{name}", m0, zero))
+    return f"%y{name}"
+
+
+def _word_of_2_bits(block: list[Op], eights: list[str]) -> str:
+    """Codes 0-3 are in byte 0 and 4-7 in byte 2 of each value."""
+    if len(eights) == 1:
+        # A row of at most 8 outputs: what lies above them may be anything.
+        block.append(ops.shifted("orr", "%word", eights[0], eights[0], "lsr", 8))
+        return "%word"
+    block.append(ops.pack_bottom_top("%low", eights[0], eights[1]))
+    block.append(ops.pack_top_bottom("%high", eights[1], eights[0]))
+    block.append(ops.shifted("orr", "%word", "%low", "%high", "lsl", 8))
+    return "%word"
+
+
+def name_of(stride: int, bits: int, outputs: int) -> str:
+    """The symbol."""
+    return f"mpq_dwlanes3x3s{stride}_y{bits}_{outputs}"
+
+
+def text(stride: int, bits: int, outputs: int) -> str:
+    """``mpq_dwlanes3x3s*_y*_*``."""
+    return core_text(
+        name_of(stride, bits, outputs),
+        body(stride, bits, outputs),
+        (outputs, bits, stride),
+        2 * outputs,
+        "taps: 6 words, bias of a lane in both halves, 2**up, start, M0, Zy << 16.",
+    )
