@@ -52,6 +52,26 @@ def weighted_cases(widths: Widths) -> list[Case]:
     return [weighted_case(spec, seed) for spec in specs]
 
 
+def three_bit_cases(codes: str = "") -> list[Case]:
+    """Pointwise and dense layers with 3-bit weights: odd channels, several chunks, maps, logits."""
+    cases = []
+    for seed, (x, y) in enumerate(product(WIDTHS, WIDTHS)):
+        zx, zy = seed % (1 << x), seed % (1 << y)
+        specs = [
+            conv_spec("pointwise_conv2d", tensor(channels, 3, width, x, zx), 5, y, 3, zy=zy)
+            for channels, width in ((13, 7), (40, 14), (273, 5))
+        ]
+        specs += [
+            conv_spec("dense", tensor(29, 1, 1, x, zx), 11, y, 3, zy=zy),
+            conv_spec("dense", tensor(5, 3, 4, x, zx), 3, y, 3, (3, 4)),
+            conv_spec("dense", tensor(6, 2, 2, x, zx), 5, y, 3, (3, 3), (2, 2), (1,) * 4, zy),
+        ]
+        cases += [weighted_case(spec, seed, codes) for spec in specs]
+    logits = TensorSpec(7, 1, 1, 32, 0, "logits")
+    layer = KernelSpec("dense", (tensor(300, 1, 1, 8, 5),), logits, 3)
+    return [*cases, weighted_case(choose(layer, TARGET), 0, codes)]
+
+
 def weightless_cases() -> list[Case]:
     """Add and concat of all widths, on maps and vectors; pools."""
     cases = []

@@ -12,6 +12,7 @@ from tests.kernels.cases import (
     Widths,
     row_cases,
     special_cases,
+    three_bit_cases,
     weighted_cases,
     weightless_cases,
 )
@@ -30,6 +31,11 @@ def check(cases: list[Case], folder: Path) -> None:
 @pytest.mark.parametrize("widths", ALL_WIDTHS, ids=lambda w: "x{}w{}y{}".format(*w))
 def test_kernels_with_weights(widths: Widths, tmp_path: Path) -> None:
     check(weighted_cases(widths), tmp_path)
+
+
+@pytest.mark.parametrize("codes", ["", "all max", "all zero"], ids=str)
+def test_three_bit_weights(codes: str, tmp_path: Path) -> None:
+    check(three_bit_cases(codes), tmp_path)
 
 
 def test_kernels_without_weights(tmp_path: Path) -> None:

@@ -16,6 +16,9 @@ pytestmark = pytest.mark.cc
 tensor = TensorSpec.of_map
 IMAGE = TensorSpec(3, 9, 11, 8, 128, "hwc8")
 SPECS = [
+    conv_spec("pointwise_conv2d", tensor(13, 3, 7, 8, 5), 5, 8, 3),
+    conv_spec("dense", tensor(29, 1, 1, 4, 1), 11, 4, 3),
+    conv_spec("dense", tensor(5, 3, 4, 8, 3), 3, 8, 3, (3, 4)),
     conv_spec("pointwise_conv2d", tensor(13, 3, 7, 8, 5), 5, 8, 4),
     conv_spec("pointwise_conv2d", tensor(13, 3, 7, 4, 5), 5, 4, 4),
     conv_spec("pointwise_conv2d", tensor(13, 3, 7, 8, 5), 5, 2, 2),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernels.cases import three_bit_cases
 from tests.kernels.emulated import run_emulated
 from tests.kernels.harness import Case, conv_spec, weighted_case
 from tvm_mpq.kernels.choose import choose
@@ -59,13 +60,7 @@ def test_extreme_codes_over_several_segments_and_chunks(tmp_path: Path, codes: s
 
 @pytest.mark.parametrize("codes", ["", "all max", "all zero"], ids=str)
 def test_three_bit_weights(tmp_path: Path, codes: str) -> None:
-    cases = []
-    for seed, (x, y) in enumerate(product(WIDTHS, WIDTHS)):
-        for channels, width in ((13, 7), (40, 14), (273, 5)):
-            map_ = tensor(channels, 3, width, x, seed % (1 << x))
-            spec = conv_spec("pointwise_conv2d", map_, 5, y, 3, zy=seed % (1 << y))
-            cases.append(weighted_case(spec, seed, codes))
-    check(cases, tmp_path)
+    check(three_bit_cases(codes), tmp_path)
 
 
 def test_image_input(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ def choose(layer: KernelSpec, target: Target, records: TunedTable | None = None)
     """
     found = candidates(layer, target)
     if not found:
+        if layer.w_bits == 3:
+            layer = replace(layer, variant="pairs", pixels=PIXEL_TILE)
         spec = _smallest(layer, target)
         raise DoesNotFitError(
             f"kernel {spec.name} of a {layer.x.height}x{layer.x.width}x{layer.x.channels} map"
@@ -36,9 +38,11 @@ def choose(layer: KernelSpec, target: Target, records: TunedTable | None = None)
 def candidates(layer: KernelSpec, target: Target) -> list[KernelSpec]:
     """Every kernel for ``layer`` that scratch holds, the cheapest by estimate first.
 
-    The last one is the plain kernel, which does every shape.
+    The last one is the plain kernel, which does every shape; it has no unpacking for 3 bits.
     """
     specs = [_smallest(layer, target)]
+    if layer.w_bits == 3:
+        specs = [replace(layer, variant="pairs")] if layer.op == "dense" else []
     if layer.op in GEMM_OPS and layer.op != "dense":
         specs = [*_strips(layer, target), *specs]
     if layer.op == "depthwise_conv2d":

@@ -7,8 +7,11 @@ epilogue    ICN to codes of a vector, or to int32 logits on one scale
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from tvm_mpq._tvm_compat import T, tirx
-from tvm_mpq.kernels.gemm import weight_code
+from tvm_mpq.kernels.gemm import channel_weight, operand_place
 from tvm_mpq.kernels.spec import CHANNEL_TILE, KernelSpec
 from tvm_mpq.kernels.tir_common import (
     icn_bq,
@@ -18,21 +21,11 @@ from tvm_mpq.kernels.tir_common import (
     requantized,
     saturated,
 )
-from tvm_mpq.specs import WORD_BITS
 
 
-def dense_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
-    """The unscheduled PrimFunc; parameters as in ``gemm_primfunc``, band height is always 1."""
-    x, y = spec.x, spec.output
-    x_shape, x_dtype = x.buffer
-    y_shape, y_dtype = y.buffer
-    taps_y, taps_x = spec.kernel
-    top, left = spec.padding[0], spec.padding[1]
-    channels, k_real, k_words = y.channels, spec.reduction, spec.padded_reduction
-    bits, per_word = spec.w_bits, WORD_BITS // spec.w_bits
-    tile = CHANNEL_TILE
-    weight_rows = -(-channels // tile) * tile
-
+def dense_output(spec: KernelSpec) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """How an output channel is indexed, and what is stored there for a requantized value."""
+    y = spec.output
     logits = y.layout == "logits"
     y_per_word = 1 if logits else y.codes_per_word
 
@@ -48,6 +41,24 @@ def dense_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
         started = T.if_then_else(place == 0, T.uint32(0), before)
         return T.bitwise_or(started, placed(saturated(value, y), place, y.bits))
 
+    return index, stored
+
+
+def dense_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
+    """The unscheduled PrimFunc; parameters as in ``gemm_primfunc``, band height is always 1."""
+    x, y = spec.x, spec.output
+    x_shape, x_dtype = x.buffer
+    y_shape, y_dtype = y.buffer
+    taps_y, taps_x = spec.kernel
+    top, left = spec.padding[0], spec.padding[1]
+    channels, k_real, k_words = y.channels, spec.reduction, spec.padded_reduction
+    tile = CHANNEL_TILE
+    weight_rows = -(-channels // tile) * tile
+    w_rows = weight_rows // tile if spec.variant else weight_rows
+    w_shape = (w_rows, spec.weight_words // w_rows)
+
+    index, stored = dense_output(spec)
+
     @T.prim_func(s_tir=True)
     def kernel(
         x_ptr: T.handle,
@@ -61,7 +72,7 @@ def dense_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
     ):
         T.func_attr({"tirx.noalias": True})
         X = T.match_buffer(x_ptr, (x_ring, *x_shape[1:]), x_dtype)
-        W = T.match_buffer(w_ptr, (weight_rows, k_words // per_word), "uint32")
+        W = T.match_buffer(w_ptr, w_shape, "uint32")
         ICN = T.match_buffer(icn_ptr, (spec.icn_words,), "int32")
         Y = T.match_buffer(y_ptr, (y_ring, *y_shape[1:]), y_dtype)
         operands = T.sblock_alloc_buffer((k_words,), "uint8")
@@ -74,15 +85,13 @@ def dense_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
                 T.reads(X[0:x_ring, 0 : x_shape[1]])
                 T.writes(operands[0:k_words], total[0:1])
                 total[0] = 0
-                for k in T.serial(k_words - k_real):
-                    operands[k_real + k] = T.uint8(0)
+                for k in T.serial(k_words if k_words > k_real else 0):
+                    operands[k] = T.uint8(0)
                 for ky, kx, c in T.grid(taps_y, taps_x, x.channels):
-                    operands[(ky * taps_x + kx) * x.channels + c] = T.Cast(
+                    operands[operand_place(spec, ky, kx, c)] = T.Cast(
                         "uint8", load_padded(X, spec, x_ring, y0 + v_row + ky - top, c, kx - left)
                     )
-                    total[0] = total[0] + T.Cast(
-                        "int32", operands[(ky * taps_x + kx) * x.channels + c]
-                    )
+                    total[0] = total[0] + T.Cast("int32", operands[operand_place(spec, ky, kx, c)])
             for block in T.serial(weight_rows // tile):
                 with T.sblock("channels"):
                     v_row = T.axis.spatial(rows, row)
@@ -90,7 +99,7 @@ def dense_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
                     T.reads(
                         operands[0:k_words],
                         total[0:1],
-                        W[0:weight_rows, 0 : k_words // per_word],
+                        W[0 : w_shape[0], 0 : w_shape[1]],
                         ICN[0 : spec.icn_words],
                     )
                     T.writes(Y[0:y_ring, 0 : y_shape[1]])
@@ -99,8 +108,8 @@ def dense_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
                             v_o, v_k = T.axis.remap("SR", [o, k])
                             with T.init():
                                 acc[v_o] = 0
-                            acc[v_o] = acc[v_o] + T.Cast("int32", operands[v_k]) * weight_code(
-                                W[v_block * tile + v_o, v_k // per_word], v_k, bits
+                            acc[v_o] = acc[v_o] + T.Cast("int32", operands[v_k]) * channel_weight(
+                                spec, W, v_block, v_o, v_k
                             )
                     for o in T.serial(tile):
                         if v_block * tile + o < channels:

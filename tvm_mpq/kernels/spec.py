@@ -148,7 +148,7 @@ class KernelSpec:
     @property
     def _variant(self) -> str:
         if self.op == "dense":
-            return f"c{CHANNEL_TILE}_smlad"
+            return f"c{CHANNEL_TILE}_{self.variant or 'smlad'}"
         if self.lanes is not None:
             return f"p{self.lanes.pixels}c{CHANNEL_TILE}r{self.rows}_umlal{self.lanes.bits}"
         if self.variant == "pairs":
@@ -176,7 +176,7 @@ class KernelSpec:
     @property
     def strip_pixels(self) -> int:
         """Output pixels that share one pass over the weights."""
-        return self.rows * self.pixels
+        return self.rows * (1 if self.op == "dense" else self.pixels)
 
     @property
     def lanes(self) -> lanes.Lanes | None:
@@ -186,7 +186,7 @@ class KernelSpec:
     @property
     def scratch(self) -> tuple[ScratchBuffer, ...]:
         """The kernel's buffers in scratch memory, in their order."""
-        if self.op == "dense":
+        if self.op == "dense" and not self.variant:
             return (
                 ScratchBuffer("operands", (self.padded_reduction,), "uint8"),
                 ScratchBuffer("acc", (CHANNEL_TILE,), "int32"),

@@ -6,6 +6,7 @@ from tvm_mpq._tvm_compat import IRModule, s_tir, tirx
 from tvm_mpq.kernels import planar
 from tvm_mpq.kernels.spec import GEMM_OPS, PIXEL_TILE, KernelSpec
 from tvm_mpq.schedule.convolution import strip_schedule
+from tvm_mpq.schedule.dense import dense_pairs_schedule
 from tvm_mpq.schedule.depthwise import planar_schedule
 from tvm_mpq.schedule.intrinsics import dot_intrinsic, gemm_intrinsic
 
@@ -18,6 +19,8 @@ def schedule(spec: KernelSpec, function: tirx.PrimFunc) -> tirx.PrimFunc:
         for p, o, k: acc[p, o] += X[p, k] * W[o, k]
         --> for p, o: acc[p, o] = 0;  for p / 4: mpq_gemm_x8w4_p4c2(&X, &W, &acc, K)
     """
+    if spec.op == "dense" and spec.variant == "pairs":
+        return dense_pairs_schedule(spec).with_attr("global_symbol", spec.symbol)
     if spec.variant == "pairs" or spec.lanes is not None:
         return strip_schedule(spec).with_attr("global_symbol", spec.symbol)
     if spec.variant in planar.VARIANTS:
