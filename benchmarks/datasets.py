@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.images import resize_image
 from tvm_mpq.specs import InputSpec
 
 Images = NDArray[np.uint8]
@@ -32,28 +33,6 @@ def data_folder(argument: str | None = None) -> Path:
     if not Path(name).is_dir():
         raise InvalidValueError(f"data folder {name}: not a folder")
     return Path(name)
-
-
-def to_real(images: Images, spec: InputSpec) -> NDArray[np.float32]:
-    """Codes uint8 [N, H, W, C] -> the network's float32 input [N, C, H, W]."""
-    # Centred in float32 first: exact, so the only roundings are those of one multiply and one add.
-    centred = images.astype(np.float32) - np.float32(spec.zero_point)
-    real = centred * np.float32(spec.scale) + np.float32(spec.offset)
-    return np.ascontiguousarray(real.transpose(0, 3, 1, 2))
-
-
-def resize_image(image: Image.Image, resolution: int, crop: float = 0.0) -> Images:
-    """One image as uint8 [resolution, resolution, 3], bilinear with antialiasing.
-
-    ``crop`` is the side of the centred square in units of the short side; 0 keeps the whole image
-    and lets its aspect ratio go.
-    """
-    image = image.convert("RGB")
-    if crop:
-        side = round(crop * min(image.size))
-        left, top = ((length - side) // 2 for length in image.size)
-        image = image.crop((left, top, left + side, top + side))
-    return np.asarray(image.resize((resolution, resolution), Image.Resampling.BILINEAR))
 
 
 def load_labelled_images(
@@ -84,7 +63,7 @@ def load_labelled_images(
 def _read_image(path: Path, resolution: int, crop: float) -> Images:
     try:
         with Image.open(path) as image:
-            return resize_image(image, resolution, crop)
+            return resize_image(image.convert("RGB"), (resolution, resolution), crop)
     except OSError as error:
         raise InvalidValueError(f"{path}: not a readable image ({error})") from error
 

@@ -23,6 +23,7 @@ from torch import nn
 
 from benchmarks import datasets
 from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.images import to_real
 from tvm_mpq.specs import InputSpec
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -253,7 +254,7 @@ def predict(
     """float32 logits [N, classes] of uint8 images [N, H, W, C]."""
     with torch.inference_mode():
         parts = [
-            model(torch.from_numpy(datasets.to_real(images[start : start + batch], spec)))
+            model(torch.from_numpy(to_real(images[start : start + batch], spec)))
             for start in range(0, len(images), batch)
         ]
     return torch.cat(parts).numpy()

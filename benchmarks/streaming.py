@@ -1,10 +1,14 @@
-"""RAM of row-streamed MobileNetV1: the linked arena, image as a whole and by rows.
+"""RAM and cycles of row-streamed MobileNetV1, image as a whole and by rows.
 
-``python -m benchmarks.streaming [--data DIR] [--only NAME] [--json]``
+``python -m benchmarks.streaming [--data DIR] [--only NAME] [--table arenas|cycles] [--json]``
 
-Every network is built for the budgets below with 8-bit activations found by the search itself, and
-linked; the arena is the size of its symbol in the ELF. Weights are real where ``--data`` has them.
-The bytes of an arena do not depend on weights.
+Arenas: every network is built for the budgets below with ``minimize="ram"`` and 8-bit activations
+found by the search itself, and linked; the arena is the size of its symbol in the ELF.
+
+Cycles: board model, widths as given, ``minimize="streaming"``: bands of rows as large as the RAM
+allows. RAM is what the arena bar leaves ("tight") or the network's whole budget ("ample").
+
+Weights are real where ``--data`` has them; neither bytes nor cycles depend on them.
 """
 
 from __future__ import annotations
@@ -20,11 +24,15 @@ import torch
 
 from benchmarks import datasets
 from benchmarks.mobilenet_v1 import MobileNetV1, load_keras_npz
+from benchmarks.network_cycles import NetworkCycles, network_cycles
 from benchmarks.random_weights import settle
 from tvm_mpq.builder import build
 from tvm_mpq.codegen.row_plan import plan_layer_by_layer
 from tvm_mpq.frontends import from_torch
 from tvm_mpq.pipeline import CalibratedModel, calibrate
+from tvm_mpq.quant.bit_plan import BitPlan
+from tvm_mpq.quant.bit_search import paper_bit_plan, uniform_bit_plan
+from tvm_mpq.target import Target
 
 _CALIBRATION_IMAGES = 2
 
@@ -51,6 +59,30 @@ BARS = (
     Bar("0.25/128", 0.25, 128, 1000, "mobilenet_v1_0.25_128", "1MB", "128kB", 76_000, 28_000),
     Bar("0.25/96", 0.25, 96, 2, "vww_96", "1MB", "64kB", 44_000, 20_000),
 )
+
+
+# Not a bar of its own, but both orders fit its budget: estimated peaks, rounded up.
+_HALF_192 = Bar("0.5/192", 0.5, 192, 1000, "", "2MB", "512kB", 200_000, 90_000)
+
+
+@dataclass(frozen=True)
+class CycleCase:
+    """A network, its widths ("8", "4" everywhere or "paper"), and the bar in cycles per MAC."""
+
+    network: Bar
+    bits: str
+    bar: float | None = None
+
+
+CYCLE_CASES = (
+    CycleCase(BARS[4], "8"),
+    CycleCase(BARS[3], "8"),
+    CycleCase(_HALF_192, "8"),
+    CycleCase(BARS[1], "paper", 0.9),
+    CycleCase(BARS[1], "4", 0.6),
+)
+# What streaming may cost where both orders fit the budget.
+_MOST_OVERHEAD = 0.03
 
 
 def load(bar: Bar, data: Path | None) -> tuple[MobileNetV1, bool]:
@@ -117,17 +149,87 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def measure_cycles(case: CycleCase, data: Path | None) -> dict[str, Any]:
+    """Cycles of one network layer by layer and streamed, with the RAM of each."""
+    bar = case.network
+    model, _ = load(bar, data)
+    network = calibrated(bar, model)
+    plan = _bit_plan(case, network)
+    whole = network_cycles(network, plan, "stm32h7", memory_model="linked")
+    runs = {"layer by layer": whole}
+    beside = whole.beside_arena + bar.resolution * 3  # by rows, a line of the image as well
+    for name, ram, input_buffer in (
+        ("whole, tight", bar.whole + whole.beside_arena, "arena"),
+        ("by rows, ample", Target("stm32h7", ram=bar.ram).ram, "rows"),
+        ("by rows, tight", bar.by_rows + beside, "rows"),
+    ):
+        target = Target("stm32h7", ram=ram)
+        runs[name] = network_cycles(network, plan, target, input_buffer=input_buffer)
+    return {
+        "network": bar.name,
+        "bits": case.bits,
+        "bar": case.bar,
+        "runs": {name: _run_row(run, whole) for name, run in runs.items()},
+    }
+
+
+def _bit_plan(case: CycleCase, network: CalibratedModel) -> BitPlan:
+    if case.bits == "paper":
+        target = Target("stm32h7", flash=case.network.flash, ram=case.network.ram)
+        return paper_bit_plan(network.layers, target.flash, target.ram)
+    return uniform_bit_plan(network.layers, int(case.bits), int(case.bits))
+
+
+def _run_row(run: NetworkCycles, whole: NetworkCycles) -> dict[str, Any]:
+    return {
+        "arena": run.arena_bytes,
+        "streamed": run.streamed_layers,
+        "cycles": run.cycles,
+        "cycles_per_mac": round(run.cycles_per_mac, 4),
+        "overhead": round(run.cycles / whole.cycles - 1, 4),
+    }
+
+
+def cycle_text(row: dict[str, Any]) -> str:
+    """One network for people."""
+    bar = "" if row["bar"] is None else f"; bar {row['bar']} cycles/MAC"
+    lines = [f"{row['network']}, {row['bits']} bits{bar}"]
+    for name, run in row["runs"].items():
+        verdict = "" if row["bar"] is None or run["cycles_per_mac"] <= row["bar"] else "  MISSED"
+        if name == "by rows, ample" and run["overhead"] > _MOST_OVERHEAD:
+            verdict += f"  more than {_MOST_OVERHEAD:.0%} above layer by layer"
+        lines.append(
+            f"  {name:15s} {run['cycles']:12,d} cycles {run['cycles_per_mac']:7.3f} /MAC"
+            f" {run['overhead']:+8.2%}  arena {run['arena'] / 1e3:6.1f} kB"
+            f"  {run['streamed']:2d} layers streamed{verdict}"
+        )
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description="RAM of row-streamed MobileNetV1")
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description="RAM and cycles of row-streamed MobileNetV1")
     parser.add_argument("--data", help="data folder with models/ (default: random weights)")
     parser.add_argument("--only", help="one network, for example 0.25/96")
+    parser.add_argument("--table", choices=("arenas", "cycles"), help="one table alone")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
     data = Path(arguments.data) if arguments.data else None
-    bars = [bar for bar in BARS if arguments.only in (None, bar.name)]
-    rows = [measure(bar, data) for bar in bars]
-    print(json.dumps({"rows": rows}) if arguments.json else table(rows))
+    found: dict[str, Any] = {}
+    if arguments.table != "cycles":
+        bars = [bar for bar in BARS if arguments.only in (None, bar.name)]
+        found["rows"] = [measure(bar, data) for bar in bars]
+        if not arguments.json:
+            print(table(found["rows"]), flush=True)
+    if arguments.table != "arenas":
+        found["cycles"] = []
+        for case in CYCLE_CASES:
+            if arguments.only in (None, case.network.name):
+                found["cycles"].append(measure_cycles(case, data))
+                if not arguments.json:
+                    print(cycle_text(found["cycles"][-1]), flush=True)
+    if arguments.json:
+        print(json.dumps(found))
 
 
 if __name__ == "__main__":

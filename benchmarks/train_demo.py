@@ -16,9 +16,10 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.datasets import Images, Labels, to_real
+from benchmarks.datasets import Images, Labels
 from benchmarks.mobilenet_v1 import MobileNetV1, predict, top1
 from tvm_mpq.errors import EnvironmentVersionError, InvalidValueError
+from tvm_mpq.images import to_real
 from tvm_mpq.specs import InputSpec
 
 WEIGHTS = Path(__file__).with_name("demo_weights.npz")

@@ -20,6 +20,7 @@ from relay_passes.graph import CallRewriter, name_of, nodes, shape_of, with_attr
 from relay_passes.ops import WEIGHTED
 from tvm_mpq._tvm_compat import IRModule, call_attrs, mutator, relax, tvm
 from tvm_mpq.errors import CalibrationError
+from tvm_mpq.images import to_real
 from tvm_mpq.progress import track
 from tvm_mpq.quant.calibration import RunningHistogram, RunningMean
 from tvm_mpq.specs import InputSpec
@@ -84,12 +85,6 @@ class _Annotator(CallRewriter):
         if name in self._x_means:
             found["x_means"] = self._x_means[name]
         return with_attrs(call, **found)
-
-
-def to_real(images: npt.NDArray[np.uint8], spec: InputSpec) -> npt.NDArray[np.float32]:
-    """uint8 [N, H, W, C] -> float32 [N, C, H, W]."""
-    real = spec.scale * (images.astype(np.float32) - spec.zero_point) + spec.offset
-    return np.ascontiguousarray(real.transpose(0, 3, 1, 2), np.float32)
 
 
 def check_images(images: Any, shape: tuple[int, ...]) -> None:

@@ -1,15 +1,19 @@
-"""Image files -> the uint8 array a network takes."""
+"""Image files -> the uint8 array a network takes -> the real numbers it stands for."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.progress import track
-from tvm_mpq.specs import parse_resize
+from tvm_mpq.specs import InputSpec, parse_resize
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm")
 
@@ -30,9 +34,7 @@ def load_image(path: Path, shape: tuple[int, int, int], resize: str) -> npt.NDAr
             image = file.convert("L" if channels == 1 else "RGB")
     except OSError as error:
         raise InvalidValueError(f"image {path}: {error}") from None
-    box = _crop_box(image.size, parse_resize(resize))
-    resized = image.resize((width, height), Image.Resampling.BILINEAR, box=box)
-    return np.asarray(resized, np.uint8).reshape(shape)
+    return resize_image(image, (height, width), parse_resize(resize)).reshape(shape)
 
 
 def load_folder(
@@ -50,10 +52,24 @@ def load_folder(
     return np.stack([load_image(path, shape, resize) for path in track(chosen, "reading images")])
 
 
-def _crop_box(size: tuple[int, int], fraction: float) -> tuple[float, float, float, float]:
-    width, height = size
-    if fraction == 0.0:
-        return (0.0, 0.0, float(width), float(height))
-    side = fraction * min(size)
-    left, top = (width - side) / 2, (height - side) / 2
-    return (left, top, left + side, top + side)
+def resize_image(image: Image.Image, size: tuple[int, int], crop: float) -> npt.NDArray[np.uint8]:
+    """``image`` as uint8 of (height, width) ``size``, bilinear with antialiasing.
+
+    ``crop``: side of the centred square, in units of the short side; 0 keeps the whole image and
+    lets its aspect ratio go.
+    """
+    from PIL import Image
+
+    if crop:
+        side = round(crop * min(image.size))
+        left, top = ((length - side) // 2 for length in image.size)
+        image = image.crop((left, top, left + side, top + side))
+    return np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR), np.uint8)
+
+
+def to_real(images: npt.NDArray[np.uint8], spec: InputSpec) -> npt.NDArray[np.float32]:
+    """Codes uint8 [N, H, W, C] -> the network's float32 input [N, C, H, W]."""
+    # Centred in float32 first: exact, so the only roundings are those of one multiply and one add.
+    centred = images.astype(np.float32) - np.float32(spec.zero_point)
+    real = centred * np.float32(spec.scale) + np.float32(spec.offset)
+    return np.ascontiguousarray(real.transpose(0, 3, 1, 2))

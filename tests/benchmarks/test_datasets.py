@@ -10,6 +10,7 @@ from PIL import Image
 
 from benchmarks import datasets
 from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.images import resize_image, to_real
 
 pytestmark = pytest.mark.null
 
@@ -40,14 +41,16 @@ def test_crop_is_a_centred_square_of_the_short_side() -> None:
     pixels = np.zeros((20, 40, 3), np.uint8)
     pixels[5:15, 15:25] = 255
     image = Image.fromarray(pixels)
-    assert (datasets.resize_image(image, 10, crop=0.5) == 255).all()
-    assert (datasets.resize_image(image, 20, crop=1.0)[:5] == 0).all()
-    assert datasets.resize_image(image, 20)[10, 0, 0] == 0
+    assert (resize_image(image, (10, 10), 0.5) == 255).all()
+    assert (resize_image(image, (20, 20), 1.0)[:5] == 0).all()
+    assert resize_image(image, (20, 20), 0.0)[10, 0, 0] == 0
 
 
-def test_grey_images_become_three_channels() -> None:
-    grey = Image.fromarray(np.full((9, 9), 77, np.uint8))
-    assert (datasets.resize_image(grey, 4) == np.full((4, 4, 3), 77)).all()
+def test_grey_images_become_three_channels(tmp_path: Path) -> None:
+    make_folder(tmp_path / "set", [("a.png", "1")])
+    Image.fromarray(np.full((9, 9), 77, np.uint8)).save(tmp_path / "set" / "a.png")
+    images, _ = datasets.load_labelled_images(tmp_path / "set", 4)
+    assert (images == np.full((1, 4, 4, 3), 77)).all()
 
 
 def test_loaders_read_their_folders(tmp_path: Path) -> None:
@@ -64,17 +67,17 @@ def test_loaders_read_their_folders(tmp_path: Path) -> None:
 
 def test_real_numbers_of_the_codes() -> None:
     codes = np.array([0, 127, 128, 255], np.uint8).reshape(1, 2, 2, 1)
-    imagenet = datasets.to_real(codes, datasets.IMAGENET_INPUT)
+    imagenet = to_real(codes, datasets.IMAGENET_INPUT)
     expected = codes.reshape(1, 1, 2, 2) / 127.5 - 1
     np.testing.assert_allclose(imagenet, expected, atol=1e-7)
     assert imagenet.dtype == np.float32
-    vww = datasets.to_real(codes, datasets.VWW_INPUT)
+    vww = to_real(codes, datasets.VWW_INPUT)
     np.testing.assert_allclose(vww, codes.reshape(1, 1, 2, 2) / 255, atol=1e-7)
 
 
 def test_real_numbers_are_planar() -> None:
     codes = np.arange(24, dtype=np.uint8).reshape(1, 2, 4, 3)
-    real = datasets.to_real(codes, datasets.VWW_INPUT)
+    real = to_real(codes, datasets.VWW_INPUT)
     assert real.shape == (1, 3, 2, 4) and real.flags.c_contiguous
     np.testing.assert_allclose(real[0, 2], codes[0, :, :, 2] / 255, atol=1e-7)
 

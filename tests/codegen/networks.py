@@ -16,6 +16,7 @@ from tvm_mpq.codegen.program import Program, Step
 from tvm_mpq.codegen.row_plan import pooled_by_rows
 from tvm_mpq.kernels import reference
 from tvm_mpq.kernels.choose import choose
+from tvm_mpq.kernels.micro import micro_kernel_sources
 from tvm_mpq.kernels.pack import pack_add, pack_concat, pack_icn, pack_pool, pack_weights
 from tvm_mpq.kernels.primfunc import primfunc
 from tvm_mpq.kernels.spec import KernelSpec
@@ -167,7 +168,7 @@ class HostPlans:
     def __init__(self, network: Network, plans: list[StagePlan], folder: Path) -> None:
         self._image = np.ascontiguousarray(network.image)
         self._plans = plans
-        names = [name for name in codegen.micro_kernel_sources() if name.endswith(".c")]
+        names = [name for name in micro_kernel_sources() if name.endswith(".c")]
         sources = [str(folder / name) for name in names]
         # All plans call the same kernels: their C is made once.
         kernels = codegen._kernels(network.program("p0"))

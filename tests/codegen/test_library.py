@@ -21,13 +21,14 @@ from tests.relay_passes.networks import (
     small_net_with_ranges,
 )
 from tvm_mpq.codegen.host import HostLibrary
-from tvm_mpq.codegen.library import check_module_name, generate_library, micro_kernel_sources
+from tvm_mpq.codegen.library import check_module_name, generate_library
 from tvm_mpq.codegen.model_library_format import export_folder, metadata
 from tvm_mpq.codegen.plain_c import kernel_signature, kernel_source
 from tvm_mpq.codegen.program import Program, plan_memory
 from tvm_mpq.codegen.row_plan import plan_layer_by_layer
 from tvm_mpq.deployment import Deployment
 from tvm_mpq.errors import InvalidValueError, ToolError
+from tvm_mpq.kernels.micro import micro_kernel_sources
 from tvm_mpq.kernels.primfunc import primfunc
 from tvm_mpq.memory.arena import ARENA_ALIGNMENT
 from tvm_mpq.pipeline import calibrate, quantize

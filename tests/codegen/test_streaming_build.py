@@ -205,6 +205,18 @@ def test_a_tight_budget_links_at_once(resnet: CalibratedModel) -> None:
     assert tight.firmware.ram_bytes <= 20_000 < ample.firmware.ram_bytes
 
 
+@pytest.mark.emu
+def test_bands_take_what_the_budget_leaves(mobilenet: CalibratedModel) -> None:
+    """More rows a call need more RAM and fewer cycles; the search asks for single rows alone."""
+    batch = images(32)
+    tight = build(mobilenet, "stm32h7", minimize="ram", input_buffer="rows")
+    ample = build(mobilenet, "stm32h7 -ram=12kB", input_buffer="rows")
+    assert tight.firmware.ram_bytes < ample.firmware.ram_bytes <= 12_000
+    assert ample.description["bits"] == tight.description["bits"]
+    assert ample.profile().cycles < 0.9 * tight.profile().cycles
+    assert (ample.run(batch, on="emulator") == tight.run(batch)).all()
+
+
 @pytest.mark.null
 def test_the_picture_shows_every_buffer(resnet: CalibratedModel) -> None:
     graph = module_rows(resnet.module, uniform_bit_plan(resnet.layers, 8, 8).activations)

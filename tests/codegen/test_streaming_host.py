@@ -11,6 +11,7 @@ import pytest
 
 from tests.codegen.networks import HostPlans, Network
 from tvm_mpq.codegen.row_plan import row_graph
+from tvm_mpq.memory.bands import widen_bands
 from tvm_mpq.memory.replay import replay
 from tvm_mpq.memory.rows import RowGraph
 from tvm_mpq.memory.stages import StagePlan, _Planner, plan_stages, whole_tensors
@@ -84,7 +85,10 @@ def plans_of(graph: RowGraph, rows: RowGraph, seed: int) -> list[StagePlan]:
     banded = tuple(replace(layer, band=1 + i % 3) for i, layer in enumerate(graph.layers))
     plans.append(_Planner(replace(graph, layers=banded)).place(((0, count),)))
     plans.append(whole_tensors(replace(graph, layers=banded)))
-    return [*plans, plan_stages(rows, minimize="ram"), _Planner(rows).place(((0, count + 1),))]
+    costs = {layer.name: {1: 5.0, 2: 4.0, 3: 3.0, layer.steps: 2.0} for layer in graph.layers}
+    smallest = plan_stages(rows, minimize="ram")
+    plans.append(widen_bands(smallest, 2 * smallest.arena_bytes, costs))
+    return [*plans, smallest, _Planner(rows).place(((0, count + 1),))]
 
 
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])

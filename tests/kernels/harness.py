@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tvm_mpq.codegen.library import micro_kernel_sources
 from tvm_mpq.codegen.plain_c import KERNEL_INCLUDES, kernel_signature, kernel_source
 from tvm_mpq.kernels import reference
 from tvm_mpq.kernels.choose import choose
 from tvm_mpq.kernels.layout import pack_map, unpack_map
+from tvm_mpq.kernels.micro import micro_kernel_sources
 from tvm_mpq.kernels.pack import pack_add, pack_concat, pack_icn, pack_weights
 from tvm_mpq.kernels.primfunc import primfunc
 from tvm_mpq.kernels.spec import KernelSpec

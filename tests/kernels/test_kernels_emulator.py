@@ -10,9 +10,9 @@ import pytest
 
 from tests.kernels.cases import COVERING, row_cases, weighted_cases, weightless_cases
 from tests.kernels.harness import Case, c_source, stored
-from tvm_mpq.codegen.library import micro_kernel_sources
 from tvm_mpq.emulator import Board
 from tvm_mpq.kernels.layout import pack_map, unpack_map
+from tvm_mpq.kernels.micro import micro_kernel_sources
 from tvm_mpq.specs import WIDTHS
 
 pytestmark = pytest.mark.emu

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import combinations
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.memory.row_networks import Network, mobilenet, random_graphs
 from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.memory.bands import widen_bands
 from tvm_mpq.memory.replay import replay
 from tvm_mpq.memory.rows import RowGraph, RowLayer, stage_calls
 from tvm_mpq.memory.stages import StagePlan, _Planner, plan_stages, stage_geometry, whole_tensors
@@ -122,6 +124,50 @@ def test_random_graphs_replay(graph: RowGraph, squeeze: int) -> None:
     replay(plan)
     assert plan.arena_bytes <= budget
     assert not graph.by_rows or plan.stages[0][1] > 1 or len(graph.layers) == 1
+
+
+@settings(deadline=None, max_examples=60)
+@given(random_graphs(), st.integers(0, 6), st.integers(0, 99))
+def test_wider_bands_replay_within_the_budget(graph: RowGraph, squeeze: int, seed: int) -> None:
+    rng = Random(seed)
+    budget = plan_stages(graph, minimize="ram").arena_bytes * (4 + squeeze) // 4
+    single = plan_stages(graph, budget)
+    costs = {
+        layer.name: {rows: rng.random() / rows for rows in (1, 2, 3, 5, layer.steps)}
+        for layer in graph.layers
+        if layer.inputs and not layer.accumulates
+    }
+    wide = widen_bands(single, budget, costs)
+    replay(wide)
+    assert wide.arena_bytes <= budget
+    assert wide.stages == single.stages
+
+
+def test_two_rows_for_all_come_before_more_for_one() -> None:
+    single = plan_stages(mobilenet(0.25, 96, by_rows=True), 16_000)
+    layers = single.graph.layers[1:-2]
+    costs = {
+        layer.name: {rows: 1000.0 * layer.steps / rows for rows in (1, 2, 4, layer.steps)}
+        for layer in layers
+    }
+
+    def bands(budget: int) -> list[int]:
+        wide = widen_bands(single, budget, costs)
+        assert wide.arena_bytes <= budget
+        replay(wide)
+        end = wide.stages[0][1]
+        return [layer.band for layer in wide.graph.layers[1:end]]
+
+    assert set(bands(16_000)) <= {1, 2}
+    assert set(bands(24_000)) == {2, 4}
+    assert bands(400_000) == [layer.steps for layer in layers[: len(bands(400_000))]]
+
+
+def test_single_layers_are_single_calls_in_the_same_arena() -> None:
+    """A layer in place by accident, where there is room beside its input, would be slow."""
+    plan = plan_stages(mobilenet(0.25, 96), budget=44_000)
+    single = [i for i, (first, end) in enumerate(plan.stages) if end - first == 1]
+    assert [i for i in single if plan.is_in_place(i)] == [0]  # 36,864 bytes against 46,080
 
 
 @settings(deadline=None, max_examples=40)

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from relay_passes import AnnotateRanges
-from relay_passes.annotate_ranges import to_real
 from relay_passes.graph import nodes
 from tests.relay_passes.networks import (
     SHAPE,
@@ -20,6 +19,7 @@ from tests.relay_passes.networks import (
     small_net_with_ranges,
 )
 from tvm_mpq.errors import CalibrationError, MpqError
+from tvm_mpq.images import to_real
 from tvm_mpq.specs import InputSpec
 
 pytestmark = pytest.mark.null

@@ -15,11 +15,10 @@ from tvm_mpq.codegen.plain_c import KERNEL_INCLUDES, kernel_signature, kernel_so
 from tvm_mpq.codegen.program import Array, Program, Step
 from tvm_mpq.codegen.streaming import layer_text, stage_text, symbol
 from tvm_mpq.errors import InvalidValueError
-from tvm_mpq.kernels.asm import assembly_sources
+from tvm_mpq.kernels.micro import micro_kernel_sources
 from tvm_mpq.memory.stages import StagePlan
 from tvm_mpq.schedule.apply import schedule
 
-MICRO_KERNEL_DIR = Path(__file__).parent.parent / "kernels" / "c"
 _WORDS_PER_LINE = 10
 
 
@@ -40,15 +39,6 @@ class Library:
             folder.mkdir(parents=True, exist_ok=True)
             for name, text in files.items():
                 (folder / name).write_text(text)
-
-
-def micro_kernel_sources() -> dict[str, str]:
-    """Headers, portable C and generated assembly of every micro-kernel, by file name.
-
-    The linker drops what a network does not call: each function has a section of its own.
-    """
-    paths = sorted(MICRO_KERNEL_DIR.glob("*.[ch]"))
-    return {path.name: path.read_text() for path in paths} | assembly_sources()
 
 
 def check_module_name(name: str) -> str:

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 from tvm_mpq.codegen.program import Program, Step, plan_memory
 from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.kernels.bands import band_cycles
 from tvm_mpq.kernels.primfunc import primfunc
+from tvm_mpq.memory.bands import widen_bands
 from tvm_mpq.memory.replay import replay
 from tvm_mpq.memory.rows import INPUT_BUFFERS, RowGraph, RowLayer, RowTensor
 from tvm_mpq.memory.stages import StagePlan, plan_stages
@@ -66,8 +68,6 @@ def row_layer(step: Step) -> RowLayer:
         window,
         spec.strides[0],
         spec.padding[0],
-        # One row a call: the search plans with rows, and a preferred band of a kernel would differ.
-        band=1,
     )
 
 
@@ -93,8 +93,12 @@ def plan_streamed(
 ) -> StagePlan:
     """Row-streamed stages for a program made by ``pooled_by_rows``; see ``plan_stages``.
 
-    The plan is proven before it is used: its schedule is replayed row by row.
+    What ``budget`` leaves goes to bands of several rows, unless ``minimize`` is "ram". The plan is
+    proven before it is used: its schedule is replayed row by row.
     """
     plan = plan_stages(row_graph(program, input_buffer), budget, minimize)
+    if minimize == "streaming":
+        costs = {step.name: band_cycles(step.spec) for step in program.steps}
+        plan = widen_bands(plan, budget, costs)
     replay(plan)
     return plan

@@ -115,7 +115,7 @@ class StagePlan:
 def plan_stages(
     graph: RowGraph, budget: int | None = None, minimize: str = "streaming"
 ) -> StagePlan:
-    """The stages of ``graph``.
+    """The stages of ``graph``, every row a call of its own (see ``memory.bands`` for more).
 
     Parameters
     ----------
@@ -126,24 +126,40 @@ def plan_stages(
     """
     if minimize not in MINIMIZE:
         raise InvalidValueError(f"minimize {minimize!r}: allowed are {', '.join(MINIMIZE)}")
-    single = _with_bands_of_one(graph)
-    for candidate in dict.fromkeys((graph.layers, single.layers)):
-        planner = _Planner(replace(graph, layers=candidate))
-        if minimize == "streaming":
-            plan = planner.fewest_streamed(budget)
-            if plan is not None:
-                return planner.finish(plan)
-    return planner.finish(planner.smallest())
+    single = tuple(replace(layer, band=1) for layer in graph.layers)
+    planner = _Planner(replace(graph, layers=single))
+    plan = planner.fewest_streamed(budget) if minimize == "streaming" else None
+    return _in_one_call(plan or planner.smallest())
 
 
 def whole_tensors(graph: RowGraph) -> StagePlan:
     """Every layer a stage of its own: layer by layer, in place where the order of rows allows."""
-    planner = _Planner(graph)
-    return planner.finish(planner.place(tuple((i, i + 1) for i in range(len(graph.layers)))))
+    cut = tuple((i, i + 1) for i in range(len(graph.layers)))
+    return _in_one_call(_Planner(graph).place(cut))
 
 
-def _with_bands_of_one(graph: RowGraph) -> RowGraph:
-    return replace(graph, layers=tuple(replace(layer, band=1) for layer in graph.layers))
+def with_band(plan: StagePlan, index: int, band: int) -> StagePlan:
+    """The stages of ``plan``, placed anew for a layer that makes ``band`` rows at once."""
+    layers = list(plan.graph.layers)
+    layers[index] = replace(layers[index], band=band)
+    return _Planner(replace(plan.graph, layers=tuple(layers))).place(plan.stages)
+
+
+def _in_one_call(plan: StagePlan) -> StagePlan:
+    """``plan`` with every layer that can run as one call in the same arena doing so."""
+    layers = list(plan.graph.layers)
+    in_place = []
+    for stage, (first, end) in enumerate(plan.stages):
+        if plan.is_in_place(stage):
+            in_place.append(first)
+        elif end - first == 1:
+            layers[first] = replace(layers[first], band=layers[first].steps)
+    plan = replace(plan, graph=replace(plan.graph, layers=tuple(layers)))
+    for index in in_place:
+        trial = with_band(plan, index, layers[index].steps)
+        if trial.arena_bytes <= plan.arena_bytes:
+            plan = trial
+    return plan
 
 
 @dataclass(frozen=True)
@@ -374,21 +390,6 @@ class _Planner:
             rings |= self._stage(*stage).rings
         buffers = self._buffers(stages, rings)
         return StagePlan(self._graph, stages, rings, plan_arena(buffers, attempts=attempts))
-
-    def finish(self, plan: StagePlan) -> StagePlan:
-        """``plan`` with every layer that can run as one call in the same arena doing so."""
-        for stage in range(len(plan.stages)):
-            if not plan.is_in_place(stage):
-                continue
-            output = self._graph.layers[plan.stages[stage][0]].output
-            apart = [
-                replace(buffer, follows=()) if buffer.name == output else buffer
-                for buffer in plan.arena.buffers
-            ]
-            trial = replace(plan, arena=plan_arena(apart, attempts=_ATTEMPTS))
-            if trial.arena_bytes <= plan.arena_bytes:
-                plan = trial
-        return plan
 
     def _buffers(self, stages: Cut, rings: dict[str, int]) -> list[Buffer]:
         graph, buffers = self._graph, []

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tvm_mpq.codegen.library import micro_kernel_sources
 from tvm_mpq.codegen.plain_c import KERNEL_INCLUDES, kernel_source
 from tvm_mpq.codegen.program import Program, Step
 from tvm_mpq.errors import ToolError
 from tvm_mpq.kernels import reference
 from tvm_mpq.kernels.layout import pack_map, unpack_map
+from tvm_mpq.kernels.micro import micro_kernel_sources
 from tvm_mpq.kernels.pack import pack_icn, pack_pool, pack_weights
 from tvm_mpq.kernels.primfunc import primfunc
 from tvm_mpq.kernels.spec import KernelSpec
