@@ -12,9 +12,9 @@ from tvm_mpq.kernels.asm.smlad import core_text, expand_text
 
 
 
-def _cores() -> Iterator[tuple[int, int, int]]:
+def _cores(outputs: dict[int, tuple[int, ...]]) -> Iterator[tuple[int, int, int]]:
     """Stride, y bits and outputs of a pass of every depthwise core."""
-    for stride, (bits, units) in product((1, 2), depthwise.UNITS.items()):
+    for stride, (bits, units) in product((1, 2), outputs.items()):
         yield from ((stride, bits, unit) for unit in units)
 
 
@@ -33,7 +33,7 @@ _FILES: dict[str, Callable[[], str]] = {
     **{
         f"{family.name_of(*shape)}.S": partial(family.text, *shape)
         for family in (depthwise, depthwise_lanes)
-        for shape in _cores()
+        for shape in _cores(family.UNITS)
     },
     **{f"{lines.name_of(*shape)}.S": partial(lines.text, *shape) for shape in _line_shapes()},
 }
