@@ -1,7 +1,7 @@
 """Dense layers, and convolutions whose window is the whole map: one output pixel.
 
 pack_rows   the codes of the map, or of the vector, as uint8 operands [k]; their sum
-core        acc[channel] = sum over k of X * W for a pair of channels (tensor intrinsic)
+core        acc[channel] = sum over k of X * W for four channels (tensor intrinsic)
 epilogue    ICN to codes of a vector, or to int32 logits on one scale
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from tvm_mpq._tvm_compat import T, tirx
 from tvm_mpq.kernels.gemm import weight_code
-from tvm_mpq.kernels.spec import CHANNEL_TILE, KernelSpec
+from tvm_mpq.kernels.spec import DENSE_TILE, KernelSpec
 from tvm_mpq.kernels.tir_common import (
     icn_bq,
     icn_zw,
@@ -30,8 +30,8 @@ def dense_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
     top, left = spec.padding[0], spec.padding[1]
     channels, k_real, k_words = y.channels, spec.reduction, spec.padded_reduction
     bits, per_word = spec.w_bits, WORD_BITS // spec.w_bits
-    tile = CHANNEL_TILE
-    weight_rows = -(-channels // tile) * tile
+    tile, words = DENSE_TILE, k_words // per_word
+    blocks = -(-channels // tile)
 
     logits = y.layout == "logits"
     y_per_word = 1 if logits else y.codes_per_word
@@ -61,7 +61,7 @@ def dense_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
     ):
         T.func_attr({"tirx.noalias": True})
         X = T.match_buffer(x_ptr, (x_ring, *x_shape[1:]), x_dtype)
-        W = T.match_buffer(w_ptr, (weight_rows, k_words // per_word), "uint32")
+        W = T.match_buffer(w_ptr, (blocks * words, tile), "uint32")
         ICN = T.match_buffer(icn_ptr, (spec.icn_words,), "int32")
         Y = T.match_buffer(y_ptr, (y_ring, *y_shape[1:]), y_dtype)
         operands = T.sblock_alloc_buffer((k_words,), "uint8")
@@ -83,14 +83,14 @@ def dense_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
                     total[0] = total[0] + T.Cast(
                         "int32", operands[(ky * taps_x + kx) * x.channels + c]
                     )
-            for block in T.serial(weight_rows // tile):
+            for block in T.serial(blocks):
                 with T.sblock("channels"):
                     v_row = T.axis.spatial(rows, row)
-                    v_block = T.axis.spatial(weight_rows // tile, block)
+                    v_block = T.axis.spatial(blocks, block)
                     T.reads(
                         operands[0:k_words],
                         total[0:1],
-                        W[0:weight_rows, 0 : k_words // per_word],
+                        W[0 : blocks * words, 0:tile],
                         ICN[0 : spec.icn_words],
                     )
                     T.writes(Y[0:y_ring, 0 : y_shape[1]])
@@ -100,7 +100,7 @@ def dense_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
                             with T.init():
                                 acc[v_o] = 0
                             acc[v_o] = acc[v_o] + T.Cast("int32", operands[v_k]) * weight_code(
-                                W[v_block * tile + v_o, v_k // per_word], v_k, bits
+                                W[v_block * words + v_k // per_word, v_o], v_k, bits
                             )
                     for o in T.serial(tile):
                         if v_block * tile + o < channels:

@@ -20,10 +20,11 @@ void mpq_gemm_x8w8_p4c2(const void *x, const void *w, void *acc, int32_t k);
 void mpq_gemm_x8w4_p4c2(const void *x, const void *w, void *acc, int32_t k);
 void mpq_gemm_x8w2_p4c2(const void *x, const void *w, void *acc, int32_t k);
 
-/* The same for one pixel: x uint8 [k], w [2][k * bits / 32], acc int32 [2]. */
-void mpq_dot_x8w8_c2(const void *x, const void *w, void *acc, int32_t k);
-void mpq_dot_x8w4_c2(const void *x, const void *w, void *acc, int32_t k);
-void mpq_dot_x8w2_c2(const void *x, const void *w, void *acc, int32_t k);
+/* acc[o] += sum over k of x[k] * w[k][o] for 4 channels o (asm/dense.py); k a multiple of 16.
+ * x: uint8 [k], w: packed words [k * bits / 32][4], codes in the same order. */
+void mpq_dense_w8(const void *x, const void *w, void *acc, int32_t k);
+void mpq_dense_w4(const void *x, const void *w, void *acc, int32_t k);
+void mpq_dense_w2(const void *x, const void *w, void *acc, int32_t k);
 
 /* Cores on expanded halfwords (tvm_mpq/kernels/asm/smlad.py has layouts and reasons).
  * acc[2][pixels] = (start ? start[o] : acc) + sum over k of x * w; pixels even, k a multiple of 8 or 16.
