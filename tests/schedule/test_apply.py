@@ -30,7 +30,7 @@ def test_core_of_a_plain_convolution_is_tensorized(w_bits: int) -> None:
 
 def test_dense_uses_the_single_pixel_kernel() -> None:
     spec = conv_spec("dense", tensor(29, 1, 1, 4), 11, 8, 4)
-    assert '"mpq_dot_x8w4_c2"' in schedule(spec, primfunc(spec)).script()
+    assert '"mpq_dense_w4"' in schedule(spec, primfunc(spec)).script()
 
 
 @pytest.mark.parametrize(
@@ -64,4 +64,4 @@ def test_other_kernels_are_left_alone() -> None:
 
 def test_intrinsics_are_registered_once_per_length() -> None:
     assert gemm_intrinsic(16, 8) is gemm_intrinsic(16, 8) == "mpq_gemm_x8w8_p4c2_k16"
-    assert dot_intrinsic(32, 2) == "mpq_dot_x8w2_c2_k32"
+    assert dot_intrinsic(32, 2) == "mpq_dense_w2_k32"

@@ -1,7 +1,7 @@
 """Dense layers, and convolutions whose window is the whole map: one output pixel.
 
 pack_rows   the codes of the map, or of the vector, as uint8 operands [k]; their sum
-core        acc[channel] = sum over k of X * W for a pair of channels (tensor intrinsic)
+core        acc[channel] = sum over k of X * W for four channels (tensor intrinsic)
 epilogue    ICN to codes of a vector, or to int32 logits on one scale
 """
 
@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tvm_mpq._tvm_compat import T, tirx
-from tvm_mpq.kernels.gemm import channel_weight, operand_place
-from tvm_mpq.kernels.spec import CHANNEL_TILE, KernelSpec
+from tvm_mpq.kernels.gemm import channel_weight, operand_place, weight_code
+from tvm_mpq.kernels.spec import CHANNEL_TILE, DENSE_TILE, KernelSpec
 from tvm_mpq.kernels.tir_common import (
     icn_bq,
     icn_zw,
@@ -21,6 +21,12 @@ from tvm_mpq.kernels.tir_common import (
     requantized,
     saturated,
 )
+from tvm_mpq.specs import WORD_BITS
+
+
+def dense_tile(spec: KernelSpec) -> int:
+    """Channels whose weights stand together."""
+    return CHANNEL_TILE if spec.variant else DENSE_TILE
 
 
 def dense_output(spec: KernelSpec) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -52,10 +58,16 @@ def dense_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
     taps_y, taps_x = spec.kernel
     top, left = spec.padding[0], spec.padding[1]
     channels, k_real, k_words = y.channels, spec.reduction, spec.padded_reduction
-    tile = CHANNEL_TILE
-    weight_rows = -(-channels // tile) * tile
-    w_rows = weight_rows // tile if spec.variant else weight_rows
-    w_shape = (w_rows, spec.weight_words // w_rows)
+    bits, per_word = spec.w_bits, WORD_BITS // spec.w_bits
+    tile, words = dense_tile(spec), k_words // per_word
+    blocks = -(-channels // tile)
+    w_shape = (blocks, spec.weight_words // blocks) if spec.variant else (blocks * words, tile)
+
+    def weight(weights, block, o, k):
+        """Code ``k`` (int32) of channel ``o`` of a block."""
+        if spec.variant:
+            return channel_weight(spec, weights, block, o, k)
+        return weight_code(weights[block * words + k // per_word, o], k, bits)
 
     index, stored = dense_output(spec)
 
@@ -92,10 +104,10 @@ def dense_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
                         "uint8", load_padded(X, spec, x_ring, y0 + v_row + ky - top, c, kx - left)
                     )
                     total[0] = total[0] + T.Cast("int32", operands[operand_place(spec, ky, kx, c)])
-            for block in T.serial(weight_rows // tile):
+            for block in T.serial(blocks):
                 with T.sblock("channels"):
                     v_row = T.axis.spatial(rows, row)
-                    v_block = T.axis.spatial(weight_rows // tile, block)
+                    v_block = T.axis.spatial(blocks, block)
                     T.reads(
                         operands[0:k_words],
                         total[0:1],
@@ -108,8 +120,8 @@ def dense_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
                             v_o, v_k = T.axis.remap("SR", [o, k])
                             with T.init():
                                 acc[v_o] = 0
-                            acc[v_o] = acc[v_o] + T.Cast("int32", operands[v_k]) * channel_weight(
-                                spec, W, v_block, v_o, v_k
+                            acc[v_o] = acc[v_o] + T.Cast("int32", operands[v_k]) * weight(
+                                W, v_block, v_o, v_k
                             )
                     for o in T.serial(tile):
                         if v_block * tile + o < channels:

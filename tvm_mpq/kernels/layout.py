@@ -2,6 +2,7 @@
 
 hcw / vec lines    code j of a word is bits [j*Q, (j+1)*Q), lines padded to a word
 depthwise weights  one stream, code c*kh*kw + ky*kw + kx, padded to a word
+dense weights      as gemm weights, word k of four channels side by side
 gemm weights       a line of K codes per output channel, K order (ky, kx, c), zero-filled;
                    inside a word the codes stand so that one mask yields two halfwords that
                    meet the two halfwords of UXTB16 of the uint8 operands:
@@ -85,6 +86,25 @@ def unpack_gemm_weights(words: Words, shape: tuple[int, ...], bits: int) -> Code
     taps = int(np.prod(shape[2:], dtype=np.int64))
     valid = matrix[: shape[0], : shape[1] * taps].reshape(shape[0], taps, shape[1])
     return valid.transpose(0, 2, 1).reshape(shape)
+
+
+def pack_dense_weights(codes: Codes, bits: int, channel_tile: int, k_unit: int) -> Words:
+    """The same lines, padded to ``k_unit`` codes, and word k of the channels of a tile together.
+
+    -> words [ceil(O / tile) * K * bits / 32, tile].
+    """
+    lines = pack_gemm_weights(codes, bits, channel_tile)
+    unit = k_unit * bits // WORD_BITS
+    padded = np.pad(lines, ((0, 0), (0, -lines.shape[1] % unit)))
+    tiles = padded.reshape(-1, channel_tile, padded.shape[1])
+    return np.ascontiguousarray(tiles.transpose(0, 2, 1)).reshape(-1, channel_tile)
+
+
+def unpack_dense_weights(words: Words, shape: tuple[int, ...], bits: int) -> Codes:
+    """Inverse of ``pack_dense_weights`` for weights of ``shape``."""
+    tile = words.shape[1]
+    tiles = words.reshape(-(-shape[0] // tile), -1, tile).transpose(0, 2, 1)
+    return unpack_gemm_weights(tiles.reshape(-1, tiles.shape[2]), shape, bits)
 
 
 def _gemm_order(count: int, bits: int) -> npt.NDArray[np.int64]:

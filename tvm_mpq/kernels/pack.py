@@ -8,14 +8,16 @@ import numpy.typing as npt
 from tvm_mpq.errors import AccumulatorOverflowError
 from tvm_mpq.kernels.lanes import pack_lanes, segment_taps, unpack_lanes
 from tvm_mpq.kernels.layout import (
+    pack_dense_weights,
     pack_depthwise_weights,
     pack_gemm_weights,
+    unpack_dense_weights,
     unpack_gemm_weights,
     unpack_lines,
 )
 from tvm_mpq.kernels.pairs import pack_pairs, unpack_pairs
 from tvm_mpq.kernels.reference import AddParams, RescaleParams
-from tvm_mpq.kernels.spec import CHANNEL_TILE, KernelSpec
+from tvm_mpq.kernels.spec import CHANNEL_TILE, DENSE_TILE, DENSE_UNIT, KernelSpec
 from tvm_mpq.quant.icn import IcnParams
 
 Codes = npt.NDArray[np.uint8]
@@ -29,6 +31,8 @@ def pack_weights(spec: KernelSpec, codes: Codes) -> Words:
         return pack_depthwise_weights(codes, spec.w_bits)
     if spec.variant == "pairs":
         return pack_pairs(spec, codes)
+    if spec.op == "dense":
+        return pack_dense_weights(codes, spec.w_bits, DENSE_TILE, DENSE_UNIT)
     if spec.lanes is not None:
         return pack_lanes(spec, codes)
     return pack_gemm_weights(codes, spec.w_bits, CHANNEL_TILE)
@@ -40,6 +44,8 @@ def unpack_weights(spec: KernelSpec, words: Words, shape: tuple[int, ...]) -> Co
         return unpack_lines(words, int(np.prod(shape)), spec.w_bits).reshape(shape)
     if spec.variant == "pairs":
         return unpack_pairs(spec, words, shape)
+    if spec.op == "dense":
+        return unpack_dense_weights(words, shape, spec.w_bits)
     if spec.lanes is not None:
         return unpack_lanes(spec, words, shape)
     return unpack_gemm_weights(words, shape, spec.w_bits)

@@ -61,8 +61,10 @@ def call_of(spec: KernelSpec) -> tuple[str, tuple[int, ...]]:
 
 
 def _unit(spec: KernelSpec) -> int:
-    """Outputs of a pass of the core: as many as divide the words of a row."""
+    """Outputs of a pass of the core: a short row, or as many as divide the words of a row."""
     y = spec.output
+    if spec.variant == "lanes" and y.width in (7, 14):
+        return y.width
     if y.bits == 2:
         return 8 if y.width <= 8 else 16
     codes = y.line_words * y.codes_per_word

@@ -17,6 +17,7 @@ from tvm_mpq.specs import (
 
 PIXEL_TILE = 4
 CHANNEL_TILE = 2
+DENSE_TILE, DENSE_UNIT = 4, 16  # channels and taps of a pass of the dense core
 GEMM_OPS = ("conv2d", "pointwise_conv2d", "dense")
 _SHORT = {
     "conv2d": "conv",
@@ -113,8 +114,8 @@ class KernelSpec:
             return pairs.padded_taps(self)
         if self.lanes is not None:
             return -(-self.reduction // lanes.K_UNIT) * lanes.K_UNIT
-        per_word = WORD_BITS // self.w_bits
-        return -(-self.reduction // per_word) * per_word
+        unit = DENSE_UNIT if self.op == "dense" else WORD_BITS // self.w_bits
+        return -(-self.reduction // unit) * unit
 
     @property
     def macs(self) -> int:
@@ -148,7 +149,7 @@ class KernelSpec:
     @property
     def _variant(self) -> str:
         if self.op == "dense":
-            return f"c{CHANNEL_TILE}_{self.variant or 'smlad'}"
+            return f"c{CHANNEL_TILE}_pairs" if self.variant else f"c{DENSE_TILE}_smlad"
         if self.lanes is not None:
             return f"p{self.lanes.pixels}c{CHANNEL_TILE}r{self.rows}_umlal{self.lanes.bits}"
         if self.variant == "pairs":
@@ -189,7 +190,7 @@ class KernelSpec:
         if self.op == "dense" and not self.variant:
             return (
                 ScratchBuffer("operands", (self.padded_reduction,), "uint8"),
-                ScratchBuffer("acc", (CHANNEL_TILE,), "int32"),
+                ScratchBuffer("acc", (DENSE_TILE,), "int32"),
             )
         if self.lanes is not None:
             words = -(-self.strip_pixels // self.lanes.pixels)
@@ -241,8 +242,9 @@ class KernelSpec:
         if self.op == "depthwise_conv2d":
             taps = self.kernel[0] * self.kernel[1] * self.output.channels
             return -(-taps * self.w_bits // WORD_BITS)
-        blocks = -(-self.output.channels // CHANNEL_TILE)
-        return blocks * (CHANNEL_TILE * self.padded_reduction * self.w_bits // WORD_BITS)
+        tile = DENSE_TILE if self.op == "dense" and not self.variant else CHANNEL_TILE
+        blocks = -(-self.output.channels // tile)
+        return blocks * (tile * self.padded_reduction * self.w_bits // WORD_BITS)
 
     @property
     def icn_words(self) -> int:

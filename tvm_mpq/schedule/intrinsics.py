@@ -1,7 +1,7 @@
 """Tensor intrinsics: the micro-kernels that replace the core block of a convolution.
 
     gemm    acc[p, o] += sum_k X[p, k] * W[o, k]      4 pixels x 2 channels x the whole K
-    dot     acc[o]    += sum_k X[k] * W[o, k]         1 pixel  x 2 channels x the whole K
+    dot     acc[o]    += sum_k X[k] * W[o, k]         1 pixel  x 4 channels x the whole K
 
 The whole K lies in one call, so the accumulators stay in registers until it is done.
 """
@@ -12,7 +12,7 @@ from functools import cache
 
 from tvm_mpq._tvm_compat import T, TensorIntrin
 from tvm_mpq.kernels.gemm import weight_code
-from tvm_mpq.kernels.spec import CHANNEL_TILE, PIXEL_TILE
+from tvm_mpq.kernels.spec import CHANNEL_TILE, DENSE_TILE, PIXEL_TILE
 from tvm_mpq.specs import WORD_BITS
 
 
@@ -71,22 +71,22 @@ def gemm_intrinsic(k: int, w_bits: int) -> str:
 @cache
 def dot_intrinsic(k: int, w_bits: int) -> str:
     """Register (once) and name the single-pixel intrinsic of dense layers."""
-    tile, per_word = CHANNEL_TILE, WORD_BITS // w_bits
-    symbol = f"mpq_dot_x8w{w_bits}_c{tile}"
+    tile, per_word = DENSE_TILE, WORD_BITS // w_bits
+    symbol = f"mpq_dense_w{w_bits}"
 
     @T.prim_func(s_tir=True)
     def description(x_ptr: T.handle, w_ptr: T.handle, acc_ptr: T.handle):
         X = T.match_buffer(x_ptr, (k,), "uint8", offset_factor=1)
-        W = T.match_buffer(w_ptr, (tile, k // per_word), "uint32", offset_factor=1)
+        W = T.match_buffer(w_ptr, (k // per_word, tile), "uint32", offset_factor=1)
         ACC = T.match_buffer(acc_ptr, (tile,), "int32", offset_factor=1)
         with T.sblock("root"):
-            T.reads(ACC[0:tile], X[0:k], W[0:tile, 0 : k // per_word])
+            T.reads(ACC[0:tile], X[0:k], W[0 : k // per_word, 0:tile])
             T.writes(ACC[0:tile])
             for o, i in T.grid(tile, k):
                 with T.sblock("core"):
                     v_o, v_k = T.axis.remap("SR", [o, i])
                     ACC[v_o] = ACC[v_o] + T.Cast("int32", X[v_k]) * weight_code(
-                        W[v_o, v_k // per_word], v_k, w_bits
+                        W[v_k // per_word, v_o], v_k, w_bits
                     )
 
     @T.prim_func(s_tir=True)
@@ -94,11 +94,11 @@ def dot_intrinsic(k: int, w_bits: int) -> str:
         w_stride = T.int32()
         X = T.match_buffer(x_ptr, (k,), "uint8", offset_factor=1)
         W = T.match_buffer(
-            w_ptr, (tile, k // per_word), "uint32", offset_factor=1, strides=[w_stride, 1]
+            w_ptr, (k // per_word, tile), "uint32", offset_factor=1, strides=[w_stride, 1]
         )
         ACC = T.match_buffer(acc_ptr, (tile,), "int32", offset_factor=1)
         with T.sblock("root"):
-            T.reads(ACC[0:tile], X[0:k], W[0:tile, 0 : k // per_word])
+            T.reads(ACC[0:tile], X[0:k], W[0 : k // per_word, 0:tile])
             T.writes(ACC[0:tile])
             T.evaluate(
                 T.call_extern(

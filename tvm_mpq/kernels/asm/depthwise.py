@@ -10,8 +10,8 @@ W01 = (w0, w1) and W12 = (w1, w2), SMLAD and its half-selecting forms need no sh
 no zero point is left in the loop. Taps and constants are loaded again for each window row, in slots
 that multiplies leave free; holding them would take ten registers.
 
-A unit is what one pass makes of a row: 4, 8 or 16 outputs, the most that divides the row's words,
-so that a row of 14 is one pass and its loop is never left by a mispredicted branch.
+A unit is what one pass makes of a row: 16 outputs or fewer, so that a row of 14 or 7 is one pass
+and its loop is never left by a mispredicted branch.
 """
 
 from __future__ import annotations

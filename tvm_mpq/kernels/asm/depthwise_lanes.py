@@ -25,6 +25,7 @@ from tvm_mpq.kernels.asm.ops import Op
 from tvm_mpq.kernels.asm.scheduler import Scheduled, schedule_block
 from tvm_mpq.kernels.planar import ODD_LINE, PITCH
 
+UNITS = {8: (4, 7, 8, 14, 16), 4: (7, 8, 14, 16), 2: (7, 8, 14, 16)}
 _BIAS, _SCALE, _START, _M0, _ZERO = 24, 28, 32, 36, 40  # after the six words of taps
 _CHUNK = 8  # outputs whose sums are in registers together
 
@@ -46,7 +47,8 @@ def body(stride: int, bits: int, outputs: int) -> Scheduled:
 
 def _sums(block: list[Op], first: int, count: int, stride: int) -> None:
     """Registers A of ``count`` outputs from output ``first`` on."""
-    groups = count // 2
+    # The last register has one output more with stride 1 than with stride 2.
+    groups = (count + (stride == 1)) // 2
     bias, begun = f"%bias{first}", set[int]()
     block.append(ops.load(bias, "r2", _BIAS))
 
@@ -70,10 +72,16 @@ def _sums(block: list[Op], first: int, count: int, stride: int) -> None:
         for g in range(groups + 1):
             p, odd = f"%p{first}.{ky}.{g}", f"%o{first}.{ky}.{g}"
             offset = PITCH * ky + 2 * first + 4 * g
-            block.append(ops.load(p, "r0", offset))
             if g == groups:
+                # Only the low register of the last group has outputs.
+                block.append(ops.load(p, "r0", offset))
                 add("mla", g, p, q)
-            elif stride == 1:
+                if stride == 2 and count % 2:
+                    block.append(ops.load(odd, "r0", offset + ODD_LINE))
+                    add("mla", g, odd, other)
+                continue
+            block.append(ops.load(p, "r0", offset))
+            if stride == 1:
                 add("mla", g + 1, p, other)
                 add("smlal", g, p, q)
             else:
@@ -87,12 +95,13 @@ def _codes(block: list[Op], first: int, count: int, stride: int, bits: int) -> l
     constants = [f"%{name}{first}" for name in ("scale", "start", "m", "zero")]
     offsets = (_SCALE, _START, _M0, _ZERO)
     block += [ops.load(name, "r2", at) for name, at in zip(constants, offsets, strict=True)]
-    size = min(count, 4 if bits == 8 else 8)
+    size = 4 if bits == 8 else 8
     pending = []
     for begin in range(0, count, size):
         halves = []
-        for j in range(begin, begin + size // 2):
-            both = [_high_word(block, first, j + k, stride, constants) for k in (0, size // 2)]
+        for j in range(begin, min(begin + size // 2, count)):
+            two = (j, j + size // 2) if j + size // 2 < count else (j,)
+            both = 2 * [_high_word(block, first, k, stride, constants) for k in two]
             name = f"%h{first}.{j}"
             block.append(ops.pack_top_bottom(f"{name}p", both[1], both[0]))
             block.append(ops.saturate_halves(name, f"{name}p", bits))

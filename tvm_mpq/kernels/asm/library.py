@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator
 from functools import cache, partial
 from itertools import product
 
-from tvm_mpq.kernels.asm import depthwise, depthwise_lanes, lines, umlal
+from tvm_mpq.kernels.asm import dense, depthwise, depthwise_lanes, lines, umlal
 from tvm_mpq.kernels.asm.epilogue import store_text
 from tvm_mpq.kernels.asm.smlad import core_text, expand_text
 from tvm_mpq.specs import WEIGHT_WIDTHS
 
 
-def _cores() -> Iterator[tuple[int, int, int]]:
+def _cores(outputs: dict[int, tuple[int, ...]]) -> Iterator[tuple[int, int, int]]:
     """Stride, y bits and outputs of a pass of every depthwise core."""
-    for stride, (bits, units) in product((1, 2), depthwise.UNITS.items()):
+    for stride, (bits, units) in product((1, 2), outputs.items()):
         yield from ((stride, bits, unit) for unit in units)
 
 
@@ -30,10 +30,11 @@ _FILES: dict[str, Callable[[], str]] = {
     **{f"mpq_expand_w{bits}.S": partial(expand_text, bits) for bits in WEIGHT_WIDTHS},
     **{f"mpq_store_y{bits}.S": partial(store_text, bits) for bits in (8, 4, 2)},
     **{f"mpq_store_y{bits}_low.S": partial(store_text, bits, True) for bits in (8, 4, 2)},
+    **{f"mpq_dense_w{bits}.S": partial(dense.text, bits) for bits in (8, 4, 2)},
     **{
         f"{family.name_of(*shape)}.S": partial(family.text, *shape)
         for family in (depthwise, depthwise_lanes)
-        for shape in _cores()
+        for shape in _cores(family.UNITS)
     },
     **{f"{lines.name_of(*shape)}.S": partial(lines.text, *shape) for shape in _line_shapes()},
 }

@@ -133,6 +133,8 @@ class _Walk:
             key = (self._trial(index), self._deadline[index], index)
             if key < best_key:
                 best, best_key = index, key
+            if best_key[0] == 0:
+                break  # what follows has a later deadline
         if best < 0:
             raise NoScheduleError("out of registers")
         return best

@@ -22,40 +22,48 @@ static int32_t runs_of(run_t *runs, int32_t row, int32_t count, int32_t ring) {
   return found;
 }
 
+/* Shift and zero point of a channel. */
+static inline uint32_t half_of(const int32_t *icn, int32_t channels, int32_t channel) {
+  uint16_t half;
+  memcpy(&half, (const uint8_t *)(icn + 2 * channels) + 2 * channel, sizeof half);
+  return half;
+}
+
+static inline int32_t zero_of(const int32_t *icn, int32_t channels, int32_t channel) {
+  return (int32_t)(half_of(icn, channels, channel) >> 8);
+}
+
+static inline int32_t shift_of(const int32_t *icn, int32_t channels, int32_t channel) {
+  return (int32_t)(half_of(icn, channels, channel) & 0xFFu);
+}
+
+#define INLINE static inline __attribute__((always_inline))
+/* Without a loop, so that taps are registers. */
+#define NINE(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8)
+
 /* The weights of a channel less their zero point. */
-static inline void taps_of(int32_t *taps, const void *w, int32_t bits, int32_t channel,
-                           int32_t zero) {
-  const uint8_t *bytes = (const uint8_t *)w + channel * 9 * bits / 8;
-  const uint32_t bit = (uint32_t)(channel * 9 * bits) & 7u;
+INLINE void taps_of(int32_t *taps, const void *w, uint32_t bits, uint32_t channel, int32_t zero) {
+  const uint8_t *bytes = (const uint8_t *)w + channel * 9u * bits / 8u;
+  const uint32_t bit = channel * 9u * bits & 7u, mask = (1u << bits) - 1u;
   if (bits == 8) {
-    for (int32_t i = 0; i < 9; i++) {
-      taps[i] = bytes[i] - zero;
-    }
+#define TAP(I) taps[I] = bytes[I] - zero;
+    NINE(TAP)
+#undef TAP
     return;
   }
-  uint32_t word;
-  int32_t last;
+  uint32_t word, last;
   if (bits == 4) {
+    /* 36 bits from bit 0 or 4 on; shifting twice keeps each below 32. */
     memcpy(&word, bytes, sizeof word);
-    last = bytes[4] >> bit & 15;
-    word = bit ? word >> 4 | (uint32_t)bytes[4] << 28 : word;
+    last = bytes[4] >> bit;
+    word = word >> bit | (uint32_t)bytes[4] << 16 << (16u - bit);
   } else {
     word = (bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16) >> bit;
-    last = word >> 16 & 3;
+    last = word >> 16;
   }
-  const uint32_t mask = (1u << bits) - 1u;
-  for (int32_t i = 0; i < 8; i++) {
-    taps[i] = (int32_t)(word >> (i * bits) & mask) - zero;
-  }
-  taps[8] = last - zero;
-}
-
-static int32_t zero_of(const int32_t *icn, int32_t channels, int32_t channel) {
-  return icn[2 * channels + channel / 2] >> (channel % 2 * 16 + 8) & 0xFF;
-}
-
-static int32_t shift_of(const int32_t *icn, int32_t channels, int32_t channel) {
-  return icn[2 * channels + channel / 2] >> (channel % 2 * 16) & 0xFF;
+#define TAP(I) taps[I] = (int32_t)((I < 8 ? word >> (I % 8u * bits) : last) & mask) - zero;
+  NINE(TAP)
+#undef TAP
 }
 
 static int32_t code_of(int32_t m0, int64_t sum, int32_t shift, int32_t zy, int32_t top) {
@@ -64,7 +72,7 @@ static int32_t code_of(int32_t m0, int64_t sum, int32_t shift, int32_t zy, int32
 }
 
 /* The code that all sums in [sum, sum + span] give (a dead channel), or -1. */
-static int32_t only_code(int32_t m0, int32_t sum, int32_t span, int32_t shift, int32_t zy,
+static __attribute__((noinline)) int32_t only_code(int32_t m0, int32_t sum, int32_t span, int32_t shift, int32_t zy,
                          int32_t top) {
   const int32_t code = code_of(m0, sum, shift, zy, top);
   return code == code_of(m0, (int64_t)sum + span, shift, zy, top) ? code : -1;
@@ -72,17 +80,20 @@ static int32_t only_code(int32_t m0, int32_t sum, int32_t span, int32_t shift, i
 
 /* Twelve words for mpq_dw3x3*: taps as W01, W12 of each window row, start, M0, shift - 32,
  * Zy << (shift - 32). False if the core cannot do this channel. */
-static inline int32_t planar_taps(uint32_t *to, const int32_t *taps, const int32_t *icn,
+INLINE int32_t planar_taps(uint32_t *to, const int32_t *taps, const int32_t *icn,
                                   int32_t channels, int32_t channel, int32_t zy, int32_t top) {
   const int32_t bq = icn[channel], m0 = icn[channels + channel];
   int32_t shift = shift_of(icn, channels, channel);
   /* A low shift becomes 32 by scaling the sum: 7 more bits fit halfwords and sums. */
   const int32_t up = shift < 32 && shift >= 25 && bq < 1 << 23 && bq > -(1 << 23) ? 32 - shift : 0;
-  for (int32_t ky = 0; ky < 3; ky++) {
-    const uint32_t a = (uint32_t)taps[3 * ky] << up, b = (uint32_t)taps[3 * ky + 1] << up;
-    to[2 * ky] = (a & 0xFFFFu) | b << 16;
-    to[2 * ky + 1] = (b & 0xFFFFu) | (uint32_t)taps[3 * ky + 2] << up << 16;
+#define ROW(KY)                                                                       \
+  {                                                                                   \
+    const uint32_t a = (uint32_t)taps[3 * KY] << up, b = (uint32_t)taps[3 * KY + 1] << up; \
+    to[2 * KY] = (a & 0xFFFFu) | b << 16;                                             \
+    to[2 * KY + 1] = (b & 0xFFFFu) | (uint32_t)taps[3 * KY + 2] << up << 16;          \
   }
+  ROW(0) ROW(1) ROW(2)
+#undef ROW
   to[6] = (uint32_t)bq << up;
   to[7] = (uint32_t)m0;
   shift += up;
@@ -99,20 +110,23 @@ static inline int32_t planar_taps(uint32_t *to, const int32_t *taps, const int32
 }
 
 /* Eleven words for mpq_dwlanes3x3*; span: the largest (2**x_bits - 1) * sum |w - Zw|. */
-static inline int32_t lane_taps(uint32_t *to, const int32_t *taps, int32_t stride, int32_t x_top,
-                                int32_t span, const int32_t *icn, int32_t channels,
+INLINE int32_t lane_taps(uint32_t *to, const int32_t *taps, int32_t zero, int32_t stride,
+                                int32_t x_top, int32_t span, const int32_t *icn, int32_t channels,
                                 int32_t channel, int32_t zy, int32_t top) {
   const int32_t m0 = icn[channels + channel], shift = shift_of(icn, channels, channel);
-  int32_t bias = 0;
-  for (int32_t i = 0; i < 9; i++) {
-    bias -= taps[i] < 0 ? taps[i] : 0;
+  /* No tap is below -zero, so that a lane stays in 0 .. span. */
+  const int32_t bias = 9 * zero * x_top;
+#define ROW(KY)                                                                  \
+  to[2 * KY] = (uint32_t)taps[3 * KY + 2] + ((uint32_t)taps[3 * KY + second] << 16); \
+  to[2 * KY + 1] = (uint32_t)taps[3 * KY + 1 - second] << place;
+  if (stride == 1) {
+    enum { second = 1, place = 0 };
+    ROW(0) ROW(1) ROW(2)
+  } else {
+    enum { second = 0, place = 16 };
+    ROW(0) ROW(1) ROW(2)
   }
-  for (int32_t ky = 0; ky < 3; ky++) {
-    const uint32_t a = (uint32_t)taps[3 * ky], b = (uint32_t)taps[3 * ky + 1];
-    to[2 * ky] = (uint32_t)taps[3 * ky + 2] + (stride == 1 ? b << 16 : a << 16);
-    to[2 * ky + 1] = stride == 1 ? a : b << 16;
-  }
-  bias *= x_top;
+#undef ROW
   const int32_t up = 48 - shift, start = icn[channel] - bias;
   to[6] = (uint32_t)bias * 0x10001u;
   to[9] = (uint32_t)m0;
@@ -135,16 +149,17 @@ static inline int32_t lane_taps(uint32_t *to, const int32_t *taps, int32_t strid
                                   int32_t zy, int32_t top) {                                     \
     int32_t taps[9];                                                                             \
     (void)stride, (void)x_top;                                                                   \
-    taps_of(taps, w, BITS, channel, zero_of(icn, channels, channel));                            \
+    taps_of(taps, w, BITS, (uint32_t)channel, zero_of(icn, channels, channel));                            \
     return planar_taps(to, taps, icn, channels, channel, zy, top);                               \
   }                                                                                              \
   int32_t mpq_lane_taps_w##BITS(uint32_t *to, const void *w, int32_t stride, int32_t x_top,      \
                                 const int32_t *icn, int32_t channels, int32_t channel,           \
                                 int32_t zy, int32_t top) {                                       \
     int32_t taps[9];                                                                             \
-    taps_of(taps, w, BITS, channel, zero_of(icn, channels, channel));                            \
-    return lane_taps(to, taps, stride, x_top, x_top * 9 * ((1 << BITS) - 1), icn, channels,      \
-                     channel, zy, top);                                                          \
+    const int32_t zero = zero_of(icn, channels, channel);                                        \
+    taps_of(taps, w, BITS, (uint32_t)channel, zero);                                                       \
+    return lane_taps(to, taps, zero, stride, x_top, x_top * 9 * ((1 << BITS) - 1), icn,          \
+                     channels, channel, zy, top);                                                \
   }
 DEFINE_TAPS(8)
 DEFINE_TAPS(4)
@@ -162,7 +177,7 @@ static void plain(const uint8_t *lines, uint32_t *y, const mpq_depthwise_t *d, c
                   const int32_t *icn, int32_t channel, int32_t rows) {
   int32_t taps[9];
   const int32_t codes = 32 / d->y_bits, top = (1 << d->y_bits) - 1;
-  taps_of(taps, w, d->w_bits, channel, zero_of(icn, d->channels, channel));
+  taps_of(taps, w, (uint32_t)d->w_bits, (uint32_t)channel, zero_of(icn, d->channels, channel));
   for (int32_t r = 0; r < rows; r++, lines += d->stride * PITCH) {
     for (int32_t p = 0; p < d->y_width; p++) {
       int32_t sum = icn[channel];

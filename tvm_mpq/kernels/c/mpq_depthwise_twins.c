@@ -91,11 +91,12 @@ static void multiply_add_long(uint32_t *a, uint32_t p, uint32_t q) {
 static void lanes_unit(const uint8_t *lines, uint32_t *y, const uint32_t *taps, int32_t stride,
                        int32_t bits, int32_t outputs) {
   uint32_t a[10], codes[16];
-  for (int32_t g = 0; g <= outputs / 2; g++) {
+  const int32_t groups = (outputs + 1) / 2;
+  for (int32_t g = 0; g <= groups; g++) {
     a[g] = taps[6];
   }
   for (int32_t ky = 0; ky < 3; ky++, lines += PITCH) {
-    for (int32_t g = 0; g < outputs / 2; g++) {
+    for (int32_t g = 0; g < groups; g++) {
       multiply_add_long(a + g, word_at(lines + 4 * g), taps[2 * ky]);
       if (stride == 1) {
         a[g + 1] += word_at(lines + 4 * g) * taps[2 * ky + 1];
@@ -103,7 +104,7 @@ static void lanes_unit(const uint8_t *lines, uint32_t *y, const uint32_t *taps, 
         multiply_add_long(a + g, word_at(lines + ODD_LINE + 4 * g), taps[2 * ky + 1]);
       }
     }
-    a[outputs / 2] += word_at(lines + 2 * outputs) * taps[2 * ky];
+    a[groups] += word_at(lines + 4 * groups) * taps[2 * ky];
   }
   for (int32_t j = 0; j < outputs; j++) {
     const int32_t lane = stride == 1 ? j + 2 : j + 1;
@@ -124,7 +125,8 @@ static void lanes_unit(const uint8_t *lines, uint32_t *y, const uint32_t *taps, 
                      i % units * ((OUTPUTS * BITS + 31) / 32),                                   \
                  taps, STRIDE, BITS, OUTPUTS);                                                   \
     }                                                                                            \
-  }                                                                                              \
+  }
+#define DEFINE_LANES(STRIDE, BITS, OUTPUTS)                                                      \
   void mpq_dwlanes3x3s##STRIDE##_y##BITS##_##OUTPUTS(const void *lines, void *y,                 \
                                                      const void *taps, int32_t units,            \
                                                      int32_t rows, int32_t row_bytes) {          \
@@ -136,5 +138,6 @@ static void lanes_unit(const uint8_t *lines, uint32_t *y, const uint32_t *taps, 
     }                                                                                            \
   }
 MPQ_FOR_CORES(DEFINE_CORE)
+MPQ_FOR_LANES(DEFINE_LANES)
 
 #endif

@@ -63,31 +63,29 @@ static inline uint32_t load_word(const uint8_t *bytes) {
     sums[4] = s20, sums[5] = s21, sums[6] = s30, sums[7] = s31;                             \
   }
 
-#define DEFINE_DOT(BITS, PAIR_MASK)                                                         \
-  void mpq_dot_x8w##BITS##_c2(const void *x, const void *w, void *acc, int32_t k) {         \
-    const uint8_t *x0 = x;                                                                  \
-    const uint32_t *w0 = w;                                                                 \
-    const uint32_t *w1 = w0 + k * BITS / 32;                                                \
+#ifndef MPQ_ASSEMBLY
+/* The portable twin of mpq_dense_w*.S. */
+#define DEFINE_DENSE(BITS, PAIR_MASK)                                                       \
+  void mpq_dense_w##BITS(const void *x, const void *w, void *acc, int32_t k) {              \
+    const uint8_t *x0 = x, *end = x0 + k;                                                   \
+    const uint32_t *words = w;                                                              \
     int32_t *sums = acc;                                                                    \
-    int32_t s0 = sums[0], s1 = sums[1];                                                     \
-    for (const uint32_t *end = w1; w0 != end;) {                                            \
-      const uint32_t a = *w0++, b = *w1++;                                                  \
-      for (int pair = 0; pair < 16 / BITS; pair += 2) {                                     \
+    for (; x0 != end; words += 4) {                                                         \
+      for (int pair = 0; pair < 16 / BITS; pair += 2, x0 += 4) {                            \
         const uint32_t word = load_word(x0);                                                \
-        const uint32_t even = EVEN_BYTES(word), odd = ODD_BYTES(word);                      \
-        s0 = DUAL_MAC(even, (a >> (pair * BITS)) & PAIR_MASK, s0);                          \
-        s0 = DUAL_MAC(odd, (a >> (pair * BITS + BITS)) & PAIR_MASK, s0);                    \
-        s1 = DUAL_MAC(even, (b >> (pair * BITS)) & PAIR_MASK, s1);                          \
-        s1 = DUAL_MAC(odd, (b >> (pair * BITS + BITS)) & PAIR_MASK, s1);                    \
-        x0 += 4;                                                                            \
+        for (int o = 0; o < 4; o++) {                                                       \
+          const uint32_t w0 = (words[o] >> (pair * BITS)) & PAIR_MASK;                      \
+          const uint32_t w1 = (words[o] >> (pair * BITS + BITS)) & PAIR_MASK;               \
+          sums[o] = DUAL_MAC(ODD_BYTES(word), w1, DUAL_MAC(EVEN_BYTES(word), w0, sums[o])); \
+        }                                                                                   \
       }                                                                                     \
     }                                                                                       \
-    sums[0] = s0, sums[1] = s1;                                                             \
   }
+DEFINE_DENSE(8, 0x00FF00FFu)
+DEFINE_DENSE(4, 0x000F000Fu)
+DEFINE_DENSE(2, 0x00030003u)
+#endif
 
 DEFINE_GEMM(8, 0x00FF00FFu)
 DEFINE_GEMM(4, 0x000F000Fu)
 DEFINE_GEMM(2, 0x00030003u)
-DEFINE_DOT(8, 0x00FF00FFu)
-DEFINE_DOT(4, 0x000F000Fu)
-DEFINE_DOT(2, 0x00030003u)

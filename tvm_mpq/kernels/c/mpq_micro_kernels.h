@@ -20,10 +20,11 @@ void mpq_gemm_x8w8_p4c2(const void *x, const void *w, void *acc, int32_t k);
 void mpq_gemm_x8w4_p4c2(const void *x, const void *w, void *acc, int32_t k);
 void mpq_gemm_x8w2_p4c2(const void *x, const void *w, void *acc, int32_t k);
 
-/* The same for one pixel: x uint8 [k], w [2][k * bits / 32], acc int32 [2]. */
-void mpq_dot_x8w8_c2(const void *x, const void *w, void *acc, int32_t k);
-void mpq_dot_x8w4_c2(const void *x, const void *w, void *acc, int32_t k);
-void mpq_dot_x8w2_c2(const void *x, const void *w, void *acc, int32_t k);
+/* acc[o] += sum over k of x[k] * w[k][o] for 4 channels o (asm/dense.py); k a multiple of 16.
+ * x: uint8 [k], w: packed words [k * bits / 32][4], codes in the same order. */
+void mpq_dense_w8(const void *x, const void *w, void *acc, int32_t k);
+void mpq_dense_w4(const void *x, const void *w, void *acc, int32_t k);
+void mpq_dense_w2(const void *x, const void *w, void *acc, int32_t k);
 
 /* Cores on expanded halfwords (tvm_mpq/kernels/asm/smlad.py has layouts and reasons).
  * acc[2][pixels] = (start ? start[o] : acc) + sum over k of x * w; pixels even, k a multiple of 8 or 16.
@@ -102,14 +103,18 @@ MPQ_FOR_LINES(MPQ_DECLARE_LINES)
  * outputs of a unit. */
 typedef void mpq_depthwise_core_t(const void *lines, void *y, const void *taps, int32_t units,
                                   int32_t rows, int32_t row_bytes);
-#define MPQ_FOR_CORES_OF(DO, STRIDE)                                                           \
-  DO(STRIDE, 8, 4) DO(STRIDE, 8, 8) DO(STRIDE, 8, 16) DO(STRIDE, 4, 8) DO(STRIDE, 4, 16)       \
-  DO(STRIDE, 2, 8) DO(STRIDE, 2, 16)
+#define MPQ_FOR_CORES_OF(DO, S)                                                                \
+  DO(S, 8, 4) DO(S, 8, 8) DO(S, 8, 16) DO(S, 4, 8) DO(S, 4, 16) DO(S, 2, 8) DO(S, 2, 16)
+#define MPQ_FOR_ROWS_OF(DO, S)                                                                 \
+  DO(S, 8, 7) DO(S, 8, 14) DO(S, 4, 7) DO(S, 4, 14) DO(S, 2, 7) DO(S, 2, 14)
 #define MPQ_FOR_CORES(DO) MPQ_FOR_CORES_OF(DO, 1) MPQ_FOR_CORES_OF(DO, 2)
+#define MPQ_FOR_LANES(DO) MPQ_FOR_CORES(DO) MPQ_FOR_ROWS_OF(DO, 1) MPQ_FOR_ROWS_OF(DO, 2)
 #define MPQ_DECLARE_CORE(STRIDE, BITS, OUTPUTS)                                                \
-  mpq_depthwise_core_t mpq_dw3x3s##STRIDE##_y##BITS##_##OUTPUTS,                               \
-      mpq_dwlanes3x3s##STRIDE##_y##BITS##_##OUTPUTS;
+  mpq_depthwise_core_t mpq_dw3x3s##STRIDE##_y##BITS##_##OUTPUTS;
+#define MPQ_DECLARE_LANES(STRIDE, BITS, OUTPUTS)                                               \
+  mpq_depthwise_core_t mpq_dwlanes3x3s##STRIDE##_y##BITS##_##OUTPUTS;
 MPQ_FOR_CORES(MPQ_DECLARE_CORE)
+MPQ_FOR_LANES(MPQ_DECLARE_LANES)
 /* What a core needs of a channel; 0 if the core cannot do this channel's requantization. */
 typedef int32_t mpq_depthwise_taps_t(uint32_t *to, const void *w, int32_t stride, int32_t x_top,
                                      const int32_t *icn, int32_t channels, int32_t channel,
