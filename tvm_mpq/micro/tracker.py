@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
 import struct
 import tempfile
 import time
@@ -35,6 +36,7 @@ LOOPBACK = "127.0.0.1"
 _FUNCTION = "tvm_mpq.run_layer"
 _HEADER = struct.Struct("<qI")
 _TRIES = 3
+_CONNECT_TIMEOUT = 5.0
 _PORTS = (9300, 9400)
 
 
@@ -61,6 +63,7 @@ class TrackerPlace:
         self._pool: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Place:
+        self._here.__enter__()
         count = self._boards()
         self.batch = 2 * count
         self._pool = ThreadPoolExecutor(count)
@@ -119,6 +122,8 @@ class TrackerPlace:
         from tvm import rpc
 
         try:
+            # TVM itself would try for a minute.
+            socket.create_connection((self._host, self._port), _CONNECT_TIMEOUT).close()
             summary = rpc.connect_tracker(self._host, self._port).summary()
         except Exception as error:  # as above
             raise ToolError(
