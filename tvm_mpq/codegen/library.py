@@ -63,6 +63,11 @@ def generate_library(program: Program, plan: StagePlan) -> Library:
         "functions": text.functions,
         "first": text.first,
         "rest": text.rest,
+        # A network of one layer has its input and its output from the caller.
+        "uses_arena": plan.graph.by_rows
+        or any(
+            re.search(r"\barena\b", part) for part in (*text.functions, *text.first, *text.rest)
+        ),
         "uses_least": any("LEAST(" in part for part in (*text.functions, *text.rest)),
     }
     return Library(

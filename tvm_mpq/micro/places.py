@@ -11,6 +11,7 @@ from tvm_mpq.errors import BoardFaultError, InvalidValueError
 from tvm_mpq.kernels.tuned import ON_BOARD
 from tvm_mpq.micro import single_layer
 from tvm_mpq.micro.single_layer import Layer
+from tvm_mpq.toolchain import require_tool
 
 CLOCK_HZ = 400e6
 PLACES = ("emulator", "board")
@@ -30,7 +31,7 @@ class Place(Protocol):
     batch: int
 
     def __enter__(self) -> Place:
-        """Get ready to run."""
+        """Get ready to run. Raises ToolError when a tool or a board is missing."""
 
     def __exit__(self, *_: object) -> None:
         """Let go of boards."""
@@ -53,6 +54,7 @@ class EmulatorPlace:
     batch = 1
 
     def __enter__(self) -> EmulatorPlace:
+        require_tool("arm-none-eabi-gcc")
         return self
 
     def __exit__(self, *_: object) -> None:

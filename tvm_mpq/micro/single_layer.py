@@ -151,7 +151,7 @@ def _source(spec: KernelSpec) -> str:
     return "\n".join(
         [
             KERNEL_INCLUDES,
-            kernel_source(spec, schedule(spec, primfunc(spec))),
+            kernel_source(spec, schedule(spec)),
             "extern const uint32_t w[], icn[];",
             "void layer(void);",
             f'__attribute__((section(".axi"), aligned(32))) uint8_t x[{x_bytes}];',

@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import socket
 import struct
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -31,7 +34,9 @@ from tvm_mpq.micro.single_layer import ELF, RUN_TIMEOUT, Layer, is_exact, run_el
 KEYS = {"board": "stm32h7", "emulator": "stm32h7-emulator"}
 LOOPBACK = "127.0.0.1"
 _FUNCTION = "tvm_mpq.run_layer"
+_HEADER = struct.Struct("<qI")
 _TRIES = 3
+_CONNECT_TIMEOUT = 5.0
 _PORTS = (9300, 9400)
 
 
@@ -44,16 +49,21 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 class TrackerPlace:
-    """All boards of a tracker. Firmware is built here; a board that dies loses its turn only."""
+    """All boards of a tracker. Firmware is built here; a board that dies loses its turn only.
+
+    ``shares``: how many candidates each server measured, by its process.
+    """
 
     def __init__(self, here: EmulatorPlace, address: str) -> None:
         self._here = here
         self._host, self._port = parse_address(address)
         self.name, self.model = here.name, here.model
         self.batch = 2
+        self.shares: Counter[int] = Counter()
         self._pool: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Place:
+        self._here.__enter__()
         count = self._boards()
         self.batch = 2 * count
         self._pool = ThreadPoolExecutor(count)
@@ -87,8 +97,9 @@ class TrackerPlace:
                 if attempt + 1 == _TRIES:
                     raise BoardFaultError(f"no board answers ({_last_line(error)})") from None
                 time.sleep(0.5)
-        (cycles,) = struct.unpack_from("<q", answer)
-        return checked_cycles(layer, cycles, is_exact(layer, answer[8:]))
+        cycles, server = _HEADER.unpack_from(answer)
+        self.shares[server] += 1
+        return checked_cycles(layer, cycles, is_exact(layer, answer[_HEADER.size :]))
 
     def _call(self, elf: bytes, data: bytes, request: str) -> bytes:
         from tvm import rpc
@@ -111,6 +122,8 @@ class TrackerPlace:
         from tvm import rpc
 
         try:
+            # TVM itself would try for a minute.
+            socket.create_connection((self._host, self._port), _CONNECT_TIMEOUT).close()
             summary = rpc.connect_tracker(self._host, self._port).summary()
         except Exception as error:  # as above
             raise ToolError(
@@ -172,14 +185,15 @@ class _Registration:
 
 
 def _measure(elf: bytes, data: bytes, request: str, serial_number: str | None) -> bytes:
-    """Cycles of the second run as int64, then the bytes of the output map."""
+    """Cycles of the second run and the server's process, then the bytes of the output map."""
+    server = os.getppid()  # a session is a child of its server
     options = json.loads(request)
     with tempfile.TemporaryDirectory(prefix="tvm_mpq-rpc-") as folder:
         path = Path(folder) / ELF
         path.write_bytes(elf)
         if options["on"] == "emulator":
             found = run_elf(path, data)
-            return struct.pack("<q", found.cycles) + found.output
+            return _HEADER.pack(found.cycles, server) + found.output
         from tvm_mpq.micro.board import find_port, flash
         from tvm_mpq.micro.library import TensorInfo
         from tvm_mpq.micro.run import run_session
@@ -190,7 +204,7 @@ def _measure(elf: bytes, data: bytes, request: str, serial_number: str | None) -
         inputs = np.stack([np.frombuffer(data, np.uint8)] * 2)
         output = TensorInfo("y", options["output_bytes"], "uint8")
         outputs, cycles = run_session(transport, output, inputs, run_timeout=RUN_TIMEOUT, elf=path)
-        return struct.pack("<q", int(cycles[-1])) + outputs[-1].tobytes()
+        return _HEADER.pack(int(cycles[-1]), server) + outputs[-1].tobytes()
 
 
 def _require_packages() -> None:

@@ -31,7 +31,6 @@ from tvm_mpq.progress import Meter, meter
 from tvm_mpq.schedule.metaschedule import derived_object, meta_schedule
 from tvm_mpq.schedule.search import InOrder, StripCostModel
 from tvm_mpq.schedule.space import canonical, design_spaces, kernel_of, workload
-from tvm_mpq.toolchain import require_tool
 
 _KERNEL_FILE = "kernel.json"
 _UNLIMITED = 1 << 30
@@ -97,7 +96,6 @@ def tune_layers(
     """
     if trials < 1:
         raise InvalidValueError(f"trials: {trials}; expected at least 1")
-    require_tool("arm-none-eabi-gcc")
     work = folder / f"{place.name}-{_stamp()}"
     work.mkdir(parents=True, exist_ok=True)
     database = _open_database(work)

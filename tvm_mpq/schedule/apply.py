@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tvm_mpq._tvm_compat import IRModule, s_tir, tirx
 from tvm_mpq.kernels import planar
+from tvm_mpq.kernels.primfunc import primfunc
 from tvm_mpq.kernels.spec import GEMM_OPS, PIXEL_TILE, KernelSpec
 from tvm_mpq.schedule.convolution import strip_schedule
 from tvm_mpq.schedule.dense import dense_pairs_schedule
@@ -11,8 +12,10 @@ from tvm_mpq.schedule.depthwise import planar_schedule
 from tvm_mpq.schedule.intrinsics import dot_intrinsic, gemm_intrinsic
 
 
-def schedule(spec: KernelSpec, function: tirx.PrimFunc) -> tirx.PrimFunc:
+def schedule(spec: KernelSpec, function: tirx.PrimFunc | None = None) -> tirx.PrimFunc:
     """``function`` with its core block tensorized, or its reduction initialized ahead of it.
+
+    ``function``: the PrimFunc of ``spec``, which is made where it is needed when None.
 
     Before --> after, for a pointwise convolution:
 
@@ -25,6 +28,7 @@ def schedule(spec: KernelSpec, function: tirx.PrimFunc) -> tirx.PrimFunc:
         return strip_schedule(spec).with_attr("global_symbol", spec.symbol)
     if spec.variant in planar.VARIANTS:
         return planar_schedule(spec).with_attr("global_symbol", spec.symbol)
+    function = primfunc(spec) if function is None else function
     if spec.op not in (*GEMM_OPS, "depthwise_conv2d"):
         return function
     name = spec.symbol

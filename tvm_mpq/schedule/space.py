@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from typing import Any
 
 from tvm_mpq._tvm_compat import IRModule, s_tir
@@ -35,6 +36,7 @@ def canonical(layer: KernelSpec) -> KernelSpec:
     return replace(layer, inputs=inputs, output=plain(layer.output), variant="", rows=1, pixels=0)
 
 
+@cache  # parsing a PrimFunc takes longer than many a measurement
 def workload(layer: KernelSpec) -> IRModule:
     """The module that MetaSchedule tunes: the unscheduled PrimFunc of the plain kernel."""
     tiled = layer.op in GEMM_OPS and layer.op != "dense"
