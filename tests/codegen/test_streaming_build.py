@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -15,13 +16,14 @@ from benchmarks.resnet8 import ResNet8
 from relay_passes.evaluate import evaluate_integer
 from relay_passes.row_geometry import module_rows, streamed_ram_model
 from tvm_mpq.builder import build
-from tvm_mpq.codegen.row_plan import pooled_by_rows, row_graph
+from tvm_mpq.codegen.row_plan import plan_streamed, pooled_by_rows, row_graph
 from tvm_mpq.deployment import Deployment
 from tvm_mpq.errors import DoesNotFitError, InvalidValueError
 from tvm_mpq.frontends import from_torch
 from tvm_mpq.memory.picture import arena_svg
 from tvm_mpq.memory.stages import plan_stages
-from tvm_mpq.micro import run_session
+from tvm_mpq.micro import run_on_emulator, run_session
+from tvm_mpq.micro.profiling import profile_on_emulator
 from tvm_mpq.micro.transports import EmulatorTransport
 from tvm_mpq.pipeline import CalibratedModel, calibrate, quantize
 from tvm_mpq.quant.bit_search import paper_bit_plan, uniform_bit_plan
@@ -203,6 +205,36 @@ def test_a_tight_budget_links_at_once(resnet: CalibratedModel) -> None:
     tight = build(resnet, "stm32h7 -ram=20kB")
     assert set(tight.description["bits"]["activations"]) == {"8"}
     assert tight.firmware.ram_bytes <= 20_000 < ample.firmware.ram_bytes
+
+
+@pytest.mark.emu
+@pytest.mark.parametrize("input_buffer", ["arena", "rows"])
+def test_layers_of_a_stage_are_profiled_one_by_one(
+    mobilenet: CalibratedModel, input_buffer: str
+) -> None:
+    """Every call counts for its own layer, also where layers share a kernel; nothing is lost."""
+    deployment = build(mobilenet, "stm32h7", minimize="ram", input_buffer=input_buffer)
+    firmware, layers = deployment.firmware, deployment.description["layers"]
+    assert len({layer["symbol"] for layer in layers}) < len(layers)
+    assert deployment.integer is not None
+    plan = plan_streamed(deployment.integer.program, input_buffer, minimize="ram")
+    shift = len(plan.graph.layers) - len(layers)
+    planned = Counter(
+        call.layer - shift
+        for stage in range(len(plan.stages))
+        for call in plan.calls(stage)
+        if call.layer >= shift
+    )
+    called: Counter[int] = Counter()
+    image = images(32)[:1]
+    profile = profile_on_emulator(
+        firmware, layers, image[0], on_layer=lambda index, _board: called.update([index])
+    )
+    assert called == planned and max(planned.values()) > 1
+    entry = profile.cycles - sum(layer.cycles for layer in profile.layers)
+    assert 0 < entry < 0.05 * profile.cycles
+    _, (counted,) = run_on_emulator(firmware, image, cycles=True)
+    assert abs(int(counted) - profile.cycles) < 100
 
 
 @pytest.mark.emu
