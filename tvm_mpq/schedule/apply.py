@@ -8,6 +8,7 @@ from tvm_mpq.kernels.spec import GEMM_OPS, PIXEL_TILE, KernelSpec
 from tvm_mpq.schedule.convolution import strip_schedule
 from tvm_mpq.schedule.depthwise import planar_schedule
 from tvm_mpq.schedule.intrinsics import dot_intrinsic, gemm_intrinsic
+from tvm_mpq.schedule.pool import POOLS, pool_schedule
 
 
 def schedule(spec: KernelSpec, function: tirx.PrimFunc) -> tirx.PrimFunc:
@@ -22,6 +23,8 @@ def schedule(spec: KernelSpec, function: tirx.PrimFunc) -> tirx.PrimFunc:
         return strip_schedule(spec).with_attr("global_symbol", spec.symbol)
     if spec.variant in planar.VARIANTS:
         return planar_schedule(spec).with_attr("global_symbol", spec.symbol)
+    if spec.op in POOLS:
+        return pool_schedule(spec).with_attr("global_symbol", spec.symbol)
     if spec.op not in (*GEMM_OPS, "depthwise_conv2d"):
         return function
     name = spec.symbol
