@@ -8,7 +8,6 @@ import pytest
 
 from tests.kernels.harness import conv_spec
 from tvm_mpq.kernels.primfunc import primfunc
-from tvm_mpq.kernels.spec import KernelSpec
 from tvm_mpq.schedule.apply import schedule
 from tvm_mpq.schedule.intrinsics import dot_intrinsic, gemm_intrinsic
 from tvm_mpq.specs import TensorSpec

@@ -118,7 +118,7 @@ def text(stride: int, bits: int, outputs: int) -> str:
 def core_text(
     name: str, block: Scheduled, shape: tuple[int, int, int], step: int, taps: str
 ) -> str:
-    """Rows x units of one channel; shape: outputs of a unit, y bits, stride; step: its bytes of x."""
+    """Rows x units of one channel; shape: outputs of a unit, y bits, stride; step: bytes of x."""
     outputs, bits, stride = shape
     down = PITCH * stride
     comment = (
