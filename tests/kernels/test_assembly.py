@@ -10,12 +10,21 @@ from pathlib import Path
 import pytest
 
 from tvm_mpq.emulator.pipeline import loop_cost
-from tvm_mpq.kernels.asm import assembly_sources, depthwise, ops, smlad, umlal
+from tvm_mpq.kernels.asm import (
+    assembly_sources,
+    dense,
+    depthwise,
+    depthwise_lanes,
+    lines,
+    ops,
+    smlad,
+    umlal,
+)
 from tvm_mpq.kernels.asm.scheduler import NoScheduleError, Scheduled, schedule_block
 from tvm_mpq.kernels.lanes import LANES
 
 GOLDENS = ["mpq_core_smlad_k8", "mpq_core_u14w4_a3", "mpq_expand_w4", "mpq_store_y8"]
-GOLDENS += ["mpq_dw3x3s1_y8_256", "mpq_lines_x8_l1"]
+GOLDENS += ["mpq_dw3x3s1_y8_4", "mpq_dwlanes3x3s1_y4_8", "mpq_lines_x8_l1_1", "mpq_dense_w4"]
 
 
 @pytest.mark.null
@@ -60,15 +69,19 @@ def test_cycles_of_the_inner_loops() -> None:
     """What the note of kernels promises; a better scheduler lowers these figures."""
     assert smlad.core_body(4).cycles <= 35
     assert [umlal.body(lanes, 3).cycles for lanes in LANES] <= [32, 31, 31]
-    assert depthwise.body(1, 8, 256).cycles <= 38.5
+    assert depthwise.body(1, 8, 16).cycles <= 136
+    assert depthwise_lanes.body(1, 4, 14).cycles <= 100
+    assert [dense.body(bits).cycles for bits in (8, 4)] <= [48, 45]
 
 
 @pytest.mark.cc
 @pytest.mark.parametrize(
     "block",
     [smlad.core_body(4), smlad.expand_body(4), umlal.body(LANES[0], 3), umlal.spill(LANES[2], 3)]
-    + [depthwise.body(2, 4, 256)],
-    ids=["core_smlad", "expand_w4", "core_u14w4", "spill_u10w2", "dw_s2_y4"],
+    + [depthwise.body(2, 4, 8), depthwise_lanes.body(2, 2, 14), dense.body(8)]
+    + [lines.body(4, 1, 1, 2, 1)],
+    ids=["core_smlad", "expand_w4", "core_u14w4", "spill_u10w2", "dw_s2_y4", "dwlanes_s2_y2"]
+    + ["dense_w8", "lines_x4"],
 )
 def test_records_agree_with_the_decoder(block: Scheduled, tmp_path: Path) -> None:
     """The scheduler's view of an instruction costs what the emulator makes of its machine code."""

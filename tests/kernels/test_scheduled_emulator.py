@@ -9,7 +9,7 @@ import pytest
 
 from tests.kernels.cases import three_bit_cases
 from tests.kernels.emulated import run_emulated
-from tests.kernels.harness import Case, conv_spec, weighted_case
+from tests.kernels.harness import Case, conv_spec, global_avg_pool_case, weighted_case
 from tvm_mpq.kernels.choose import choose
 from tvm_mpq.kernels.spec import KernelSpec
 from tvm_mpq.specs import WIDTHS, TensorSpec
@@ -94,4 +94,56 @@ def test_every_range_of_shifts(tmp_path: Path, n0: int) -> None:
             conv_spec("depthwise_conv2d", tensor(2, 3, 9, x), 2, y, 2, (3, 3), (1, 1), (1,) * 4),
         ]
         cases += [weighted_case(spec, seed, n0=n0) for spec in specs]
+    check(cases, tmp_path)
+
+
+def depthwise_cases() -> list[Case]:
+    """Both families, passes of every size, borders on either side, extreme zero points."""
+    same, after = (1, 1, 1, 1), (0, 0, 1, 1)
+    shapes = [((7, 7), 1, same), ((5, 14), 1, same), ((4, 28), 1, same), ((3, 12), 1, after)]
+    shapes += [((14, 14), 2, after), ((7, 14), 2, same), ((5, 28), 2, after), ((5, 27), 2, same)]
+    cases = []
+    for seed, ((x, w, y), index) in enumerate(
+        (bits, index)
+        for i, bits in enumerate(product(WIDTHS, WIDTHS, WIDTHS))
+        for index in (i % len(shapes), (3 * i + 1) % len(shapes), (5 * i + 2) % len(shapes))
+    ):
+        size, stride, padding = shapes[index]
+        zx, zy = (0, (1 << x) - 1)[seed % 2], (0, (1 << y) - 1)[seed // 2 % 2]
+        spec = conv_spec(
+            *("depthwise_conv2d", tensor(3, *size, x, zx), 3, y, w, (3, 3), (stride, stride)),
+            *(padding, zy),
+        )
+        cases.append(weighted_case(spec, seed, ["", "all max", "all zero"][seed // 4 % 3]))
+    assert {case.spec.variant for case in cases} == {"planar", "lanes"}
+    return cases
+
+
+def test_depthwise_shapes(tmp_path: Path) -> None:
+    check(depthwise_cases(), tmp_path)
+
+
+def test_dead_channels(tmp_path: Path) -> None:
+    """Scales so small that every sum gives one code, or nearly every: neither overflows a core."""
+    cases = []
+    for seed, (x, w) in enumerate(product(WIDTHS, WIDTHS)):
+        for n0 in (-32, -26, -24):
+            spec = conv_spec(
+                "depthwise_conv2d", tensor(4, 3, 7, x, 1), 4, x, w, (3, 3), (1, 1), (1,) * 4, 1
+            )
+            cases.append(weighted_case(spec, seed, n0=n0))
+    check(cases, tmp_path)
+
+
+@pytest.mark.parametrize("codes", ["", "all max", "all zero"])
+def test_dense_and_pools(tmp_path: Path, codes: str) -> None:
+    """Odd lengths, more channels than a tile, lines of one word and of several."""
+    cases = []
+    for seed, (x, w) in enumerate(product(WIDTHS, WIDTHS)):
+        for inputs, channels in ((1, 1), (17, 9), (70, 6)):
+            spec = conv_spec("dense", tensor(inputs, 1, 1, x, 1), channels, 8, w, zy=2)
+            cases.append(weighted_case(spec, seed, codes))
+    for seed, (x, size) in enumerate(product(WIDTHS, ((7, 7), (3, 5), (2, 40)))):
+        spec = KernelSpec("global_avg_pool", (tensor(21, *size, x, 1),), tensor(21, 1, 1, x, 1))
+        cases.append(global_avg_pool_case(spec, seed))
     check(cases, tmp_path)

@@ -8,7 +8,6 @@ import pytest
 
 from tests.kernels.harness import conv_spec
 from tvm_mpq.kernels.primfunc import primfunc
-from tvm_mpq.kernels.spec import KernelSpec
 from tvm_mpq.schedule.apply import schedule
 from tvm_mpq.schedule.intrinsics import dot_intrinsic, gemm_intrinsic
 from tvm_mpq.specs import TensorSpec
@@ -57,7 +56,7 @@ def test_plain_depthwise_window_is_unrolled_without_an_extern() -> None:
 
 
 def test_other_kernels_are_left_alone() -> None:
-    spec = KernelSpec("global_avg_pool", (tensor(9, 3, 5, 8),), tensor(9, 1, 1, 8))
+    spec = conv_spec("max_pool2d", tensor(9, 4, 6, 8), 9, 8, 0, (2, 2), (2, 2))
     function = primfunc(spec)
     assert schedule(spec, function).same_as(function)
 

@@ -6,6 +6,7 @@ whole cycles otherwise. Rule numbers: design/cortex_m7.md.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -84,6 +85,28 @@ class Pipeline:
         self._write_results(instruction, is_younger=pairs)
         if self.trace is not None:
             self.trace.append(Issue(instruction, self._cycle, pairs, reason))
+
+    def cost_of(self, instruction: Instruction) -> int:
+        """Milli-cycles by which ``total`` would grow if ``instruction`` were issued now."""
+        earliest, _ = self._operands_ready(instruction)
+        older = self._older
+        if instruction.stores:
+            return self._cost_of_store(instruction)
+        if (
+            older is not None
+            and self._slot_open
+            and earliest <= self._cycle
+            and why_not_paired(older, instruction) is None
+        ):
+            return expected_bank_cost(older, instruction)
+        closed = self._cycle + (0 if older is None else older.occupancy)
+        return (max(closed, earliest) + instruction.occupancy - closed) * MILLI
+
+    def _cost_of_store(self, instruction: Instruction) -> int:
+        trial = copy.copy(self)
+        trial._ready, trial.trace = dict(self._ready), None
+        trial.issue(instruction)
+        return trial.total - self.total
 
     def _operands_ready(self, instruction: Instruction) -> tuple[int, str | None]:
         """Rules 1 to 4: the first cycle in which every operand is there, and the last to come."""

@@ -10,6 +10,7 @@ from tvm_mpq.schedule.convolution import strip_schedule
 from tvm_mpq.schedule.dense import dense_pairs_schedule
 from tvm_mpq.schedule.depthwise import planar_schedule
 from tvm_mpq.schedule.intrinsics import dot_intrinsic, gemm_intrinsic
+from tvm_mpq.schedule.pool import POOLS, pool_schedule
 
 
 def schedule(spec: KernelSpec, function: tirx.PrimFunc | None = None) -> tirx.PrimFunc:
@@ -28,6 +29,8 @@ def schedule(spec: KernelSpec, function: tirx.PrimFunc | None = None) -> tirx.Pr
         return strip_schedule(spec).with_attr("global_symbol", spec.symbol)
     if spec.variant in planar.VARIANTS:
         return planar_schedule(spec).with_attr("global_symbol", spec.symbol)
+    if spec.op in POOLS:
+        return pool_schedule(spec).with_attr("global_symbol", spec.symbol)
     function = primfunc(spec) if function is None else function
     if spec.op not in (*GEMM_OPS, "depthwise_conv2d"):
         return function

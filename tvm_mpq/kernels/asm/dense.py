@@ -4,8 +4,7 @@
     w   words [k / codes of a word][4 channels]; the order of codes in a word (layout.py) is the one
         in which UXTB16, or one AND with a shifted operand, yields the pairs that meet those of x
 
-SMLAD takes two products. Flash lines are what is left: 10 cycles for 32 bytes, beside the
-multiplies.
+SMLAD takes two products. Flash lines cost 10 cycles for 32 bytes beside the multiplies.
 """
 
 from __future__ import annotations

@@ -21,12 +21,14 @@ from __future__ import annotations
 
 from tvm_mpq.kernels.asm import ops
 from tvm_mpq.kernels.asm.depthwise import FREE, advance, core_text
+from tvm_mpq.kernels.asm.function import function
 from tvm_mpq.kernels.asm.ops import Op
 from tvm_mpq.kernels.asm.scheduler import Scheduled, schedule_block
 from tvm_mpq.kernels.planar import ODD_LINE, PITCH
 
 UNITS = {8: (4, 7, 8, 14, 16), 4: (7, 8, 14, 16), 2: (7, 8, 14, 16)}
 _BIAS, _SCALE, _START, _M0, _ZERO = 24, 28, 32, 36, 40  # after the six words of taps
+_ROWS = (7, 14)  # outputs of a pass that is a row
 _CHUNK = 8  # outputs whose sums are in registers together
 
 
@@ -40,9 +42,13 @@ def body(stride: int, bits: int, outputs: int) -> Scheduled:
         _sums(block, first, count, stride)
         words += _codes(block, first, count, stride, bits)
     if bits == 2:
-        words = [_word_of_2_bits(block, words)]
-    block += [ops.store_next(word, "r1") for word in words] if bits == 2 else []
-    return schedule_block([*block, *advance(2 * outputs)], FREE, is_loop=True, reserves=(0, 2, 4))
+        block.append(ops.store_next(_word_of_2_bits(block, words), "r1"))
+    if outputs in _ROWS:
+        block += [ops.load("%end", "sp"), ops.compare("r0", "%end"), ops.load("%down", "sp", 4)]
+        block += [ops.add("r1", "r1", "%down"), ops.add_wide("r0", "r0", PITCH * stride)]
+    else:
+        block += advance(2 * outputs)
+    return schedule_block(block, FREE, is_loop=True)
 
 
 def _sums(block: list[Op], first: int, count: int, stride: int) -> None:
@@ -151,10 +157,28 @@ def name_of(stride: int, bits: int, outputs: int) -> str:
 
 def text(stride: int, bits: int, outputs: int) -> str:
     """``mpq_dwlanes3x3s*_y*_*``."""
-    return core_text(
-        name_of(stride, bits, outputs),
-        body(stride, bits, outputs),
-        (outputs, bits, stride),
-        2 * outputs,
-        "taps: 6 words, bias of a lane in both halves, 2**up, start, M0, Zy << 16.",
+    name, block = name_of(stride, bits, outputs), body(stride, bits, outputs)
+    taps = "taps: 6 words, bias of a lane in both halves, 2**up, start, M0, Zy << 16."
+    if outputs not in _ROWS:
+        return core_text(name, block, (outputs, bits, stride), 2 * outputs, taps)
+    comment = (
+        f"void {name}(const void *lines, void *y, const void *taps, int32_t units,\n"
+        "             int32_t rows, int32_t row_bytes)\n"
+        f"{taps}\nA row of {outputs}, {9 * outputs} MACs: {block.cycles:g} cycles. units is 1."
     )
+    lines = [
+        "push {r4-r11, lr}",
+        "sub sp, sp, #12",
+        "ldrd r4, r5, [sp, #48]",
+        "sub r4, r4, #1",
+        f"mov r6, #{PITCH * stride}",
+        "mla r6, r4, r6, r0",
+        f"sub r5, r5, #{-(-outputs * bits // 32) * 4}",
+        "strd r6, r5, [sp, #0]",  # the last row; from the end of a row to the next one in y
+        ".Lrow:",
+        *block.lines,
+        "bne .Lrow",
+        "add sp, sp, #12",
+        "pop {r4-r11, pc}",
+    ]
+    return function(name, comment, lines)

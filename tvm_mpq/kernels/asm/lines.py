@@ -26,7 +26,7 @@ def body(bits: int, left: int, apart: int, words: int, whole: int) -> Scheduled:
     """``words`` words of codes: a whole line, or a pass of the loop over its words."""
     codes = 32 // bits
     to, line, carry = ("r0", "r1", "r7") if whole else ("r4", "r5", "r7")
-    free = ("r8", "r9", "r10", "r11", "r12") if whole else ("r2", "r3", "r8", "r9", "r10", "r11")
+    free = ("r8", "r9", "r10", "r11", *(("r4", "r5", "r12") if whole else ("r2", "r3")))
     block: list[Op] = []
     last = carry
     for word in range(words):
@@ -42,10 +42,30 @@ def body(bits: int, left: int, apart: int, words: int, whole: int) -> Scheduled:
         if left:
             last = f"%last{word}" if word < words - 1 else carry
             block.append(ops.shift_constant("lsr", last, values.place(codes - 1)[0], 16))
-    if not whole:
+    if whole:
+        if left:
+            end = 2 * codes // (1 + apart) * words
+            block += _last_store(carry, to, end, apart)
+        # They may lie in any of the words.
+        words_of_line = tuple(op for op in block if op.stores)
+        for i, right in enumerate(("%right", "%next")):
+            block.append(ops.load(right, "sp", 4 * i))
+            block.append(ops.store_half_at("r6", to, right, after=words_of_line))
+        block += [ops.load("%down", "sp", 8), ops.add(line, line, "%down")]
+        block += [ops.compare(line, "r2"), ops.add_wide(to, to, PITCH)]
+        if left:
+            block.append(ops.move(carry, "r6"))
+    else:
         block.append(ops.add(to, to, 2 * codes // (1 + apart) * words))
         block += [ops.add(line, line, 4 * words), ops.compare(line, "r6")]
     return schedule_block(block, (*free, *(() if left else (carry,))), is_loop=True)
+
+
+def _last_store(carry: str, to: str, end: int, apart: int) -> list[Op]:
+    """The code that waited for a next word."""
+    if not apart:
+        return [ops.store(carry, to, end)]
+    return [ops.load("%end", "sp", 12), ops.store_half_at(carry, to, "%end")]
 
 
 def _pairs(bits: int, left: int, apart: int) -> list[tuple[int, int, int]]:
@@ -109,25 +129,24 @@ def text(bits: int, left: int, apart: int, words: int, whole: int) -> str:
         f"{words * 32 // bits} codes: {block.cycles:g} cycles."
     )
     mask = f"mov lr, #{((1 << bits) - 1) * 0x10001:#x}"
-    store = "strh" if apart else "str"
     if whole:
         end = 64 // bits * words // (1 + apart)
         lines = [
             "push {r4-r11, lr}",
+            "sub sp, sp, #20",
+            "ldr r8, [r3, #4]",
             "ldrd r4, r5, [r3, #8]",
             "ldr r6, [r3, #16]",
-            "ldr r3, [r3, #4]",
+            f"mov r9, #{end}",
+            "strd r4, r5, [sp, #0]",
+            "strd r8, r9, [sp, #8]",
             mask,
-            ".Lrow:",
             *(["mov r7, r6"] if left else []),
+            "mla r2, r2, r8, r1",
+            ".Lrow:",
             *block.lines,
-            *([f"{store} r7, [r0, #{end}]"] if left else []),
-            "strh r6, [r0, r4]",
-            "strh r6, [r0, r5]",
-            "add r1, r1, r3",
-            f"add r0, r0, #{PITCH}",
-            "subs r2, r2, #1",
             "bne .Lrow",
+            "add sp, sp, #20",
             "pop {r4-r11, pc}",
         ]
         return function(name, comment, lines)
@@ -151,7 +170,7 @@ def text(bits: int, left: int, apart: int, words: int, whole: int) -> str:
         ".Lword:",
         *block.lines,
         "bne .Lword",
-        *([f"{store} r7, [r4]"] if left else []),
+        *([f"str{'h' * apart} r7, [r4]"] if left else []),
         "ldr r6, [sp, #0]",
         "ldrd r8, r9, [sp, #8]",
         "ldr r3, [sp, #16]",

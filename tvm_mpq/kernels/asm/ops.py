@@ -41,6 +41,7 @@ class Op:
     after: tuple[Op, ...] = ()
     loads: int = 0
     stores: int = 0
+    narrow: bool = False
     timing: dict[str, float] = field(default_factory=dict)
 
     def render(self, registers: Mapping[str, str]) -> str:
@@ -63,6 +64,7 @@ class Op:
             early=self.early,
             loads=self.loads,
             stores=self.stores,
+            narrow=self.narrow,
             base=None if self.base is None else named(self.base, self.base),
             offset=self.offset,
         )
@@ -127,6 +129,20 @@ def store_next(source: str, base: str, step: int = 4, *, after: tuple[Op, ...] =
     )
 
 
+def store_half_at(source: str, base: str, index: str, *, after: tuple[Op, ...] = ()) -> Op:
+    """STRH source, [base, index]."""
+    return Op(
+        "strh {0}, [{1}, {2}]",
+        (source, base, index),
+        Kind.STORE,
+        (*_early(base, index), (source, Stage.EX4, Use.PLAIN)),
+        base=base,
+        after=after,
+        stores=1,
+        narrow=True,
+    )
+
+
 def store_pair(first: str, second: str, base: str, offset: int = 0) -> Op:
     """STRD: two words in one cycle of their own (rule 9)."""
     return Op(
@@ -178,6 +194,11 @@ def multiply(name: str, target: str, a: str, b: str) -> Op:
 def add(target: str, a: str, b: str | int, *, after: tuple[Op, ...] = ()) -> Op:
     """ADD of a register or of a constant without a shift."""
     return _plain("add", target, a, b, after)
+
+
+def add_wide(target: str, a: str, b: int) -> Op:
+    """ADDW of a constant below 4096, which needs no shifter."""
+    return _plain("addw", target, a, b, ())
 
 
 def subtract(target: str, a: str, b: str | int, *, after: tuple[Op, ...] = ()) -> Op:

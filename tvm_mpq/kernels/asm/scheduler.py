@@ -10,7 +10,6 @@ a stream of operands at one multiply a cycle.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -56,7 +55,6 @@ def schedule_block(
     live_in: dict[str, str] | None = None,
     live_out: Sequence[str] = (),
     is_loop: bool = False,
-    reserves: Sequence[int] = (0,),
 ) -> Scheduled:
     """The best order found for ``ops``, given in program order.
 
@@ -64,14 +62,11 @@ def schedule_block(
     ----------
     free: registers for values. live_in: values that are in registers already (some of ``free``).
     live_out: values that are read after the block. is_loop: price it as the body of a loop.
-    reserves: numbers of registers to try keeping for the next instruction in order, where others
-        could go first; blocks that need nearly all registers find no order without.
     """
     for slack, window in FREEDOMS:
         found = []
-        for reserve, horizon, by_progress in product(reserves, HORIZONS, (False, True)):
-            lookahead = (horizon, slack, window)
-            walk = _Walk(ops, free, live_in or {}, live_out, lookahead, by_progress, reserve)
+        for horizon, by_progress in product(HORIZONS, (False, True)):
+            walk = _Walk(ops, free, live_in or {}, live_out, (horizon, slack, window), by_progress)
             with suppress(NoScheduleError):
                 found.append(walk.run(is_loop))
         if found:
@@ -88,12 +83,10 @@ class _Walk:
         live_out: Sequence[str],
         lookahead: tuple[float, float | None, int],
         by_progress: bool,
-        reserve: int,
     ) -> None:
         self._ops, (self._horizon, slack, self._window) = list(ops), lookahead
         # Whether a block that stalls may take registers earlier for it.
         self._by_progress = by_progress
-        self._reserve = reserve
         self._registers = dict(live_in)
         self._free = [r for r in free if r not in live_in.values()]
         self._before = _dependences(self._ops)
@@ -128,8 +121,6 @@ class _Walk:
                 break
             if not self._before[index] <= done or self._names(index) is None:
                 continue
-            if index != left[0] and 0 < self._takes(index) > len(self._free) - self._reserve:
-                continue
             key = (self._trial(index), self._deadline[index], index)
             if key < best_key:
                 best, best_key = index, key
@@ -139,19 +130,9 @@ class _Walk:
             raise NoScheduleError("out of registers")
         return best
 
-    def _takes(self, index: int) -> int:
-        """Registers that the instruction needs beyond those it gives back."""
-        op = self._ops[index]
-        new = sum(n.startswith("%") and n not in self._registers for n, _ in op.writes)
-        return new - len(self._ending(op)) if self._reserve else 0
-
     def _trial(self, index: int) -> int:
         """Milli-cycles until the instruction has issued: 0 when it pairs with the last one."""
-        pipeline = copy.copy(self._pipeline)
-        pipeline._ready = dict(pipeline._ready)
-        before = pipeline.total
-        pipeline.issue(self._ops[index].instruction(self._names(index) or {}))
-        return pipeline.total - before
+        return self._pipeline.cost_of(self._ops[index].instruction(self._names(index) or {}))
 
     def _names(self, index: int) -> dict[str, str] | None:
         """Registers of the operands as they would be; None when a result finds none."""

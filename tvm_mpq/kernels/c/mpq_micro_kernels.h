@@ -160,6 +160,23 @@ void mpq_depthwise(const mpq_depthwise_t *d, void *lines, void *taps, const void
   MPQ_DW(mpq_lines_x##X##_l##L##_apart_of##N, mpq_lane_taps_w##W,                              \
          mpq_dwlanes3x3s##S##_y##Y##_##U, S, X, W, Y, L, 1, __VA_ARGS__)
 
+/* Global average pool: of a whole map, or of rows [row, row + rows) into sums in y, which the last
+ * row turns into codes in place. base: Zx * height * width. */
+typedef struct {
+  int32_t channels, width, x_words;
+} mpq_pool_t;
+#define MPQ_DECLARE_POOL(BITS)                                                                  \
+  void mpq_pool_x##BITS(const void *x, int32_t ring, void *y, const int32_t *icn,               \
+                        int32_t channels, int32_t height, int32_t width, int32_t x_words,       \
+                        int32_t y_bits, int32_t base, int32_t zy);                              \
+  void mpq_pool_rows_x##BITS(const void *x, int32_t ring, int32_t row, int32_t rows, void *y,   \
+                             const int32_t *icn, int32_t channels, int32_t height,              \
+                             int32_t width, int32_t x_words, int32_t y_bits, int32_t base,      \
+                             int32_t zy)
+MPQ_DECLARE_POOL(8);
+MPQ_DECLARE_POOL(4);
+MPQ_DECLARE_POOL(2);
+
 /* Lanes of UMLAL (asm/umlal.py): operands and sums of x of a strip; sums of two channels. */
 #define DECLARE_LANES_PACK(BITS, NAME)                                                          \
   void mpq_pack_##NAME##_x##BITS(void *operands, int32_t *sums, const void *x, int32_t ring,    \
