@@ -1,8 +1,9 @@
-"""Cycles per MAC of single layers on the board model, beside the bars and the published peers.
+"""Cycles per MAC on the board model, of single layers and of networks, beside bars and peers.
 
-``python -m benchmarks.kernels [--json] [--only TEXT] [--profile]``. The whole layer counts, as a
-user calls it: packing, zero points, requantization, stores; weights in flash, activations in AXI
-SRAM, scratch in DTCM; the layer runs twice and the second run counts.
+``python -m benchmarks.kernels [--json] [--only TEXT] [--profile]``; networks have "network" in
+their line, and take minutes. The whole layer counts, as a user calls it: packing, zero points,
+requantization, stores; weights in flash, activations in AXI SRAM, scratch in DTCM; the layer runs
+twice and the second run counts.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from benchmarks import kernel_networks
 from tvm_mpq.emulator import MODEL_ERROR
 from tvm_mpq.kernels.choose import choose
 from tvm_mpq.kernels.spec import KernelSpec
@@ -138,23 +140,32 @@ def main() -> None:
     parser.add_argument("--annotate", default="", help="print this function's instructions")
     arguments = parser.parse_args()
     rows = []
+    out = sys.stderr if arguments.json else sys.stdout
     print(f"cycles: {MODEL_ERROR}; peer: CMix-NN, instructions per MAC", file=sys.stderr)
     for entry in entries():
-        if not all(text in f"{entry.layer} {entry.spec.name}" for text in arguments.only.split()):
-            continue
-        layer = random_layer(entry.spec)
-        with tempfile.TemporaryDirectory(prefix="tvm_mpq-") as folder:
-            found = measure(layer, Path(folder))
-            rows.append(record(entry, found))
-            print(format_row(entry, rows[-1]), file=sys.stderr if arguments.json else sys.stdout)
-            if arguments.annotate:
-                print(annotated(layer, Path(folder), arguments.annotate))
-        if arguments.profile and found.profile is not None:
-            for used in found.profile.functions[:8]:
-                stalls = {key: value for key, value in used.usage.stalls.items() if value}
-                print(f"    {used.name:40s} {used.usage.cycles:>9d} {stalls}")
+        if all(text in f"{entry.layer} {entry.spec.name}" for text in arguments.only.split()):
+            rows.append(_show_layer(entry, arguments, out))
+    for network, row in kernel_networks.rows(arguments.only):
+        rows.append(row)
+        print(kernel_networks.format_row(network, row), file=out, flush=True)
     if arguments.json:
-        print(json.dumps(rows))
+        print("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]")
+
+
+def _show_layer(entry: Entry, arguments: argparse.Namespace, out: TextIO) -> dict[str, Any]:
+    """Measure and print one layer; its JSON object."""
+    layer = random_layer(entry.spec)
+    with tempfile.TemporaryDirectory(prefix="tvm_mpq-") as folder:
+        found = measure(layer, Path(folder))
+        row = record(entry, found)
+        print(format_row(entry, row), file=out, flush=True)
+        if arguments.annotate:
+            print(annotated(layer, Path(folder), arguments.annotate), file=out)
+    if arguments.profile and found.profile is not None:
+        for used in found.profile.functions[:8]:
+            stalls = {key: value for key, value in used.usage.stalls.items() if value}
+            print(f"    {used.name:40s} {used.usage.cycles:>9d} {stalls}", file=out)
+    return row
 
 
 if __name__ == "__main__":

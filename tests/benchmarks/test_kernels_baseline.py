@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks import kernels
+from benchmarks import kernel_networks, kernels
 from tvm_mpq.micro.single_layer import measure, random_layer
 
 BASELINE = Path(kernels.__file__).with_name("kernels_baseline.json")
@@ -29,11 +30,23 @@ def baseline() -> dict[tuple[str, str], int]:
 def check(entry: kernels.Entry, folder: Path) -> None:
     found = measure(random_layer(entry.spec), folder)
     assert found.bit_exact, f"{entry.layer}: {entry.spec.name}"
-    known = baseline()[entry.layer, entry.spec.name]
-    assert found.cycles <= TOLERANCE * known, (
-        f"{entry.layer}: {entry.spec.name} takes {found.cycles} modelled cycles, the baseline has"
-        f" {known}; write a new baseline if this is meant"
+    compare(entry.layer, entry.spec.name, found.cycles)
+
+
+def compare(layer: str, kernel: str, cycles: int) -> None:
+    known = baseline()[layer, kernel]
+    assert cycles <= TOLERANCE * known, (
+        f"{layer}: {kernel} takes {cycles} modelled cycles, the baseline has {known};"
+        " write a new baseline if this is meant"
     )
+
+
+@pytest.mark.null
+@pytest.mark.parametrize("row", json.loads(BASELINE.read_text()), ids=lambda r: r["layer"])
+def test_more_than_two_percent_is_noticed(row: dict[str, Any]) -> None:
+    compare(row["layer"], row["kernel"], int(1.019 * row["cycles"]))
+    with pytest.raises(AssertionError, match="write a new baseline"):
+        compare(row["layer"], row["kernel"], int(1.021 * row["cycles"]) + 1)
 
 
 @pytest.mark.emu
@@ -51,8 +64,22 @@ def test_every_layer_keeps_its_speed(entry: kernels.Entry, tmp_path: Path) -> No
     check(entry, tmp_path)
 
 
+NETWORKS = [(n, mode) for n in kernel_networks.NETWORKS for mode in kernel_networks.MODES]
+
+
+@pytest.mark.emu
+@pytest.mark.slow
+@pytest.mark.parametrize(("network", "mode"), NETWORKS, ids=lambda v: getattr(v, "name", v))
+def test_every_network_keeps_its_speed(network: kernel_networks.Network, mode: str) -> None:
+    row = kernel_networks.measure(network, mode)
+    assert row["bit_exact"]
+    compare(row["layer"], row["kernel"], row["cycles"])
+
+
 @pytest.mark.null
 def test_the_baseline_is_bit_exact_and_complete() -> None:
     rows = json.loads(BASELINE.read_text())
     assert all(row["bit_exact"] for row in rows)
-    assert {(e.layer, e.spec.name) for e in ENTRIES} == set(baseline())
+    layers = {(e.layer, e.spec.name) for e in ENTRIES}
+    networks = {(kernel_networks.label(n, mode), "network") for n, mode in NETWORKS}
+    assert layers | networks == set(baseline())
