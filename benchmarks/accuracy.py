@@ -35,7 +35,7 @@ from tvm_mpq.target import Target, parse_bytes
 
 CALIBRATION_IMAGES = 64
 SENSITIVITY_IMAGES = 64
-_CHUNK = 50
+_CHUNK = 25
 # First guess of code, constants and alignment beside the weights; then the linked program tells.
 _CODE_BYTES = 20_000
 _ROUNDS = 4
@@ -59,7 +59,7 @@ class Row:
     ram: str = ""
     policy: str = "paper"
     method: str = "reconstruct"
-    images: int = 200
+    images: int = 800
     epochs: int = 1
 
 
@@ -262,13 +262,12 @@ class Bench:
         import torch
         from torch.utils.data import TensorDataset
 
-        from tvm_mpq.quant.float_network import FloatTeacher
         from tvm_mpq.quant.qat import convert, prepare
         from tvm_mpq.quant.training import Recipe, fit
 
         student = prepare(self.model, self.plan, self._reconstructed())
-        images = torch.from_numpy(self.calibration[: self.row.images])
-        data = TensorDataset(images, torch.zeros(len(images), dtype=torch.long))
+        images = self.calibration[: self.row.images]
+        data = TensorDataset(torch.from_numpy(images), torch.from_numpy(self._teacher_logits()))
         recipe = Recipe(
             epochs=self.row.epochs,
             batch=20,
@@ -277,8 +276,16 @@ class Bench:
             trained="narrow",
             save_every=5,
         )
-        fit(student, data, recipe, self.work / f"{self.name}-run", FloatTeacher(self.model.network))
+        fit(student, data, recipe, self.work / f"{self.name}-run")
         return convert(student).result
+
+    def _teacher_logits(self) -> NDArray[np.float32]:
+        """Of the calibration images; every epoch and every row of a network uses them again."""
+        path = self.work / f"{self.row.network}-teacher.npy"
+        if not path.exists():
+            _save(path, predict(self.float_model, self.calibration, self.spec, batch=5))
+        logits: NDArray[np.float32] = np.load(path)
+        return logits[: self.row.images]
 
     @cached_property
     def elf(self) -> dict[str, Any]:

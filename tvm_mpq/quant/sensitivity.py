@@ -33,7 +33,7 @@ from tvm_mpq.quant.weight_rounding import Covariance, rounded
 from tvm_mpq.specs import WIDTHS, check_width
 
 DAMAGE_VERSION = 2
-_BATCH = 16
+_BATCH = 4
 _COVARIANCE_POSITIONS = 100_000
 
 
