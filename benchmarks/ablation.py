@@ -19,7 +19,7 @@ from benchmarks.mobilenet_v1 import top1
 from tvm_mpq.quant.integer_network import IntegerNetwork, run_batches
 from tvm_mpq.quant.reconstruct import ReconstructionOptions, reconstruct
 
-_NOTHING: dict[str, Any] = {
+NOTHING: dict[str, Any] = {
     "rounding_of_weights": "nearest",
     "bias": False,
     "refit": False,
@@ -41,7 +41,7 @@ _BATCH = 5
 
 def lines(bench: Bench, images: int) -> list[dict[str, Any]]:
     """One object a step: its name, top-1 in percent, divergence in nats, seconds."""
-    options = dict(_NOTHING)
+    options = dict(NOTHING)
     found = []
     for name, added in (("rounding to nearest", {}), *STEPS):
         options |= added
