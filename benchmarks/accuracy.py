@@ -35,7 +35,7 @@ from tvm_mpq.target import Target, parse_bytes
 
 CALIBRATION_IMAGES = 64
 SENSITIVITY_IMAGES = 64
-_CHUNK = 50
+_CHUNK = 25
 # First guess of code, constants and alignment beside the weights; then the linked program tells.
 _CODE_BYTES = 20_000
 _ROUNDS = 4
@@ -59,7 +59,7 @@ class Row:
     ram: str = ""
     policy: str = "paper"
     method: str = "reconstruct"
-    images: int = 200
+    images: int = 800
     epochs: int = 1
 
 
@@ -68,7 +68,7 @@ _M100 = "mobilenet_v1_1.0_224_quant"  # two files, see mobilenet_v1_tflite
 ROWS = {
     "0.75_224-int8-nearest": Row(_M75, policy="int8", method="nearest"),
     "0.75_224-2MB-512kB-paper-nearest": Row(_M75, "2MB", "512kB", method="nearest"),
-    "0.75_224-2MB-512kB-paper": Row(_M75, "2MB", "512kB"),
+    "0.75_224-2MB-512kB-paper": Row(_M75, "2MB", "512kB", images=400),
     "0.75_224-2MB-512kB-paper-qat": Row(_M75, "2MB", "512kB", method="qat"),
     "0.75_224-2MB-512kB-sensitivity": Row(_M75, "2MB", "512kB", "sensitivity"),
     "0.75_224-1MB-512kB-sensitivity": Row(_M75, "1MB", "512kB", "sensitivity"),
@@ -155,7 +155,7 @@ class Bench:
         """Of the measured images."""
         path = self.work / f"{self.row.network}-float.npy"
         if not path.exists():
-            _save(path, predict(self.float_model, self.measured[0], self.spec))
+            _save(path, predict(self.float_model, self.measured[0], self.spec, batch=5))
         logits: NDArray[np.float32] = np.load(path)
         return logits
 
@@ -213,20 +213,21 @@ class Bench:
         cache = self.work / f"{self.row.network}-damage.json"
         policy = SensitivityPolicy(self.model.layers, self.model.network, images, cache)
         ram_model = streamed_ram_model(self.model.module, "arena", ram)
-        beside, beside_ram = _CODE_BYTES, 0
+        found, beside, beside_ram = None, _CODE_BYTES, 0
         for _ in range(_ROUNDS):
             plan = policy.plan(flash - beside, ram - beside_ram, ram_model)
             linked = link(self.model, plan, flash, ram)
             # What stands beside the plan's own bytes; room left over is used in the next round.
             needed = linked["flash"] - plan.ro_bytes
-            needed_ram = linked["ram"] - ram_model(plan.activations)[0]
-            fits = linked["flash"] <= flash and linked["ram"] <= ram
-            if fits and needed >= beside and needed_ram >= beside_ram:
-                break
-            beside, beside_ram = needed, needed_ram
-        if not fits:
+            if linked["fits"]:
+                found = plan
+                _write(self._elf_path, json.dumps(linked))
+                if needed >= beside:
+                    break
+            beside, beside_ram = needed, linked["ram"] - ram_model(plan.activations)[0]
+        if found is None:
             raise DoesNotFitError(f"{self.name}: no plan found that links; the last: {linked}")
-        return replace(plan, flash_budget=flash, ram_budget=ram)
+        return replace(found, flash_budget=flash, ram_budget=ram)
 
     @cached_property
     def quantization(self) -> Any:
@@ -262,13 +263,12 @@ class Bench:
         import torch
         from torch.utils.data import TensorDataset
 
-        from tvm_mpq.quant.float_network import FloatTeacher
         from tvm_mpq.quant.qat import convert, prepare
         from tvm_mpq.quant.training import Recipe, fit
 
         student = prepare(self.model, self.plan, self._reconstructed())
-        images = torch.from_numpy(self.calibration[: self.row.images])
-        data = TensorDataset(images, torch.zeros(len(images), dtype=torch.long))
+        images = self.calibration[: self.row.images]
+        data = TensorDataset(torch.from_numpy(images), torch.from_numpy(self._teacher_logits()))
         recipe = Recipe(
             epochs=self.row.epochs,
             batch=20,
@@ -277,18 +277,30 @@ class Bench:
             trained="narrow",
             save_every=5,
         )
-        fit(student, data, recipe, self.work / f"{self.name}-run", FloatTeacher(self.model.network))
+        fit(student, data, recipe, self.work / f"{self.name}-run")
         return convert(student).result
+
+    def _teacher_logits(self) -> NDArray[np.float32]:
+        """Of the calibration images; every epoch and every row of a network uses them again."""
+        path = self.work / f"{self.row.network}-teacher.npy"
+        if not path.exists():
+            _save(path, predict(self.float_model, self.calibration, self.spec, batch=5))
+        logits: NDArray[np.float32] = np.load(path)
+        return logits[: self.row.images]
 
     @cached_property
     def elf(self) -> dict[str, Any]:
         """Bytes of the linked firmware, whether or not it fits the budgets."""
-        path = self.work / f"{self.name}-elf.json"
+        path = self._elf_path
         if not path.exists():
             flash, ram = self.row.flash or None, self.row.ram or None
             _write(path, json.dumps(link(self.model, self.plan, flash, ram)))
         sizes: dict[str, Any] = json.loads(path.read_text())
         return sizes
+
+    @property
+    def _elf_path(self) -> Path:
+        return self.work / f"{self.name}-elf.json"
 
     def logits(self) -> NDArray[np.float64]:
         """Real logits of the measured images from the C library, a chunk at a time."""

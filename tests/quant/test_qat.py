@@ -77,6 +77,20 @@ def test_training_lowers_the_divergence(tmp_path: Path, trained: str) -> None:
     assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 1 + 18
 
 
+def test_known_logits_take_the_place_of_a_teacher(tmp_path: Path) -> None:
+    recipe = Recipe(epochs=2, batch=16, rates=((0, 1e-3),), distillation=1.0)
+    plan, teacher = plan_of(NETWORK, 4, 4), FloatTeacher(NETWORK)
+    one, other = prepare(NETWORK, plan), prepare(NETWORK, plan)
+    fit(one, dataset(), recipe, tmp_path / "one", teacher)
+    images_only = dataset().tensors[0]
+    with torch.no_grad():
+        logits = teacher(images_only)
+    fit(other, TensorDataset(images_only, logits), recipe, tmp_path / "other")
+    for name, value in one.state_dict().items():
+        torch.testing.assert_close(value, other.state_dict()[name], atol=1e-4, rtol=0)
+        assert value.isfinite().all()
+
+
 def test_resuming_changes_nothing(tmp_path: Path) -> None:
     recipe = Recipe(epochs=2, batch=16, rates=((0, 1e-3), (1, 1e-4)), save_every=2)
 

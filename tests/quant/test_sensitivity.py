@@ -19,6 +19,7 @@ from tvm_mpq.quant.bit_program import (
     sensitivity_bit_plan,
     two_tensor_limits,
 )
+from tvm_mpq.quant.bit_search import RamModel, uniform_bit_plan
 from tvm_mpq.quant.policies import SensitivityPolicy
 from tvm_mpq.quant.sensitivity import DamageTable, measure_damage
 from tvm_mpq.specs import WEIGHT_WIDTHS, WIDTHS, LayerSpec
@@ -85,32 +86,67 @@ def test_is_the_optimum(
     assert plan.policy == "sensitivity" and all(cut.from_bits == 8 for cut in plan.cuts)
 
 
-@pytest.mark.parametrize("ram", [400, 230, 150, 90])
-def test_a_ram_model_is_asked_until_it_agrees(ram: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the model is linear the answer is the optimum, as brute force finds it."""
-    layers = chain(120, 200, 160)
-    damage = random_damage(layers, 3)
-    sizes = {layer.y: layer.y_elements for layer in layers}
+class Policy(SensitivityPolicy):
+    """With a made-up damage table in the place of a measured one."""
 
-    def model(activations: Mapping[str, int]) -> tuple[int, dict[str, int]]:
-        alive = {n: size * activations[n] // 8 for n, size in sizes.items()}
-        return sum(alive.values()), alive
+    def __init__(self, layers: list[LayerSpec], damage: DamageTable) -> None:
+        super().__init__(layers, NETWORK, images(2))
+        self.damage, self.asked = damage, []
 
-    policy = SensitivityPolicy(layers, NETWORK, images(2, 0))
-    monkeypatch.setattr(policy, "_measured", lambda activations: damage)
-    tensors = [layer.y for layer in layers[:-1]]
+    def _measured(self, activations: bool) -> DamageTable:
+        self.asked.append(activations)
+        table = self.damage
+        return table if activations else DamageTable(table.weights, {}, 0.0, 1)
+
+
+def three_at_a_time(layers: list[LayerSpec]) -> RamModel:
+    """Any three neighbours of the chain are in memory together."""
+    tensors = {"x": layers[0].x_elements[0]} | {one.y: one.y_elements for one in layers}
+    names = list(tensors)
+
+    def ram(activations: Mapping[str, int]) -> tuple[int, Mapping[str, int]]:
+        sizes = {name: tensors[name] * activations[name] // 8 for name in names}
+        windows = [names[i : i + 3] for i in range(len(names) - 2)]
+        fullest = max(windows, key=lambda window: sum(sizes[name] for name in window))
+        return sum(sizes[name] for name in fullest), {name: sizes[name] for name in fullest}
+
+    return ram
+
+
+@pytest.mark.parametrize("share", [0.9, 0.6, 0.4])
+def test_cuts_what_fills_the_streamed_memory_at_least_damage(share: float) -> None:
+    layers = chain(64, 128, 96, 64, 32)
+    model, damage = three_at_a_time(layers), random_damage(layers, 3)
+    eight = uniform_bit_plan(layers, 8, 8).activations
+    budget = int(share * model(eight)[0])
+    policy = Policy(layers, damage)
+    plan = policy.plan(10_000, budget, model)
+    assert policy.asked == [True] and plan.memory_model == "streamed"
+    assert model(plan.activations)[0] <= budget
+    assert set(plan.weights.values()) == {8}
     best = np.inf
-    for widths in itertools.product(WIDTHS, repeat=len(tensors)):
-        chosen = dict(zip(tensors, widths, strict=True)) | {layers[-1].y: 8}
-        if model(chosen)[0] <= ram:
-            best = min(best, sum(damage.activations[n].get(chosen[n], 0.0) for n in tensors))
-    if best == np.inf:
-        with pytest.raises(DoesNotFitError, match="RAM row by row, filled by .* too few"):
-            policy.plan(10**6, ram, model)
-        return
-    plan = policy.plan(10**6, ram, model)
-    assert model(plan.activations)[0] <= ram and plan.memory_model == "streamed"
+    names = [one.y for one in layers[:-1]]
+    for widths in itertools.product(WIDTHS, repeat=len(names)):
+        chosen = eight | dict(zip(names, widths, strict=True))
+        if model(chosen)[0] <= budget:
+            table = damage.activations
+            cost = sum(table[n].get(chosen[n], 0.0) for n in names)
+            best = min(best, cost)
     assert damage.of_plan(plan) == pytest.approx(best, abs=1e-7)
+
+
+def test_nothing_is_measured_where_eight_bits_fit() -> None:
+    layers = chain(64, 32)
+    policy = Policy(layers, random_damage(layers, 0))
+    plan = policy.plan(10_000, 10_000, three_at_a_time(layers))
+    assert policy.asked == [] and {*plan.weights.values(), *plan.activations.values()} == {8}
+    assert policy.compared(plan, 10_000, 10_000) == []
+
+
+def test_streamed_memory_that_no_widths_satisfy() -> None:
+    layers = chain(64, 32)
+    with pytest.raises(DoesNotFitError, match="RAM row by row, filled by .*smallest budget"):
+        Policy(layers, random_damage(layers, 0)).plan(10_000, 20, three_at_a_time(layers))
 
 
 def test_infeasible_tells_the_smallest_budgets() -> None:

@@ -37,7 +37,7 @@ from tvm_mpq.quant.weight_rounding import Covariance, rounded, target_weights
 
 SAMPLE_BYTES = 64 << 20
 COVARIANCE_POSITIONS = 300_000
-_BATCH = 20
+_BATCH = 5
 
 
 @dataclass(frozen=True)

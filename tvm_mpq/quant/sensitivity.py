@@ -33,7 +33,7 @@ from tvm_mpq.quant.weight_rounding import Covariance, rounded
 from tvm_mpq.specs import WEIGHT_WIDTHS, WIDTHS, check_width, weight_widths
 
 DAMAGE_VERSION = 2
-_BATCH = 16
+_BATCH = 4
 _COVARIANCE_POSITIONS = 100_000
 
 

@@ -83,14 +83,20 @@ def fit(
 ) -> QatNetwork:
     """Train ``student`` in place on (uint8 [H, W, C], label) pairs, continuing a run in ``folder``.
 
+    With ``distillation=1`` and no ``teacher`` the labels are the float network's logits, float32
+    [classes], so that it runs but once.
+
     Under torchrun (a process group is initialized) every process calls this with the same
     arguments; the first one writes the files.
 
-    Raises InvalidValueError: distillation without teacher, fewer images than a batch, a folder of
-    another recipe.
+    Raises InvalidValueError: distillation without teacher or logits, fewer images than a batch, a
+    folder of another recipe.
     """
-    if recipe.distillation and teacher is None:
-        raise InvalidValueError("recipe: distillation needs a teacher, the float network")
+    if recipe.distillation and teacher is None and not _has_logits(data, recipe):
+        raise InvalidValueError(
+            "recipe: distillation needs a teacher, the float network; or, as the whole loss, its"
+            " logits in the place of labels"
+        )
     return _Run(student, data, recipe, folder, teacher, workers).train(on_step)
 
 
@@ -183,9 +189,10 @@ class _Run:
         loss = logits.new_zeros(())
         if weight < 1.0:
             loss = loss + (1.0 - weight) * functional.cross_entropy(logits, labels)
-        if weight > 0.0 and self.teacher is not None:
+        if weight > 0.0:
             with torch.no_grad():
-                wanted = self.teacher(images).float().log_softmax(1)
+                known = labels if self.teacher is None else self.teacher(images)
+                wanted = known.float().log_softmax(1)
             found = logits.log_softmax(1)
             divergence = functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
             loss = loss + weight * divergence
@@ -244,6 +251,12 @@ class _Run:
         self.student.load_state_dict(state["student"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.step = state["epoch"], state["step"]
+
+
+def _has_logits(data: Dataset[Any], recipe: Recipe) -> bool:
+    label = data[0][1]
+    floating = isinstance(label, torch.Tensor) and label.is_floating_point()
+    return floating and recipe.distillation == 1.0
 
 
 def _device(rank: int) -> torch.device:

@@ -11,6 +11,7 @@ from tvm_mpq.kernels.asm.epilogue import store_text
 from tvm_mpq.kernels.asm.smlad import core_text, expand_text
 from tvm_mpq.specs import WEIGHT_WIDTHS
 
+
 def _cores(outputs: dict[int, tuple[int, ...]]) -> Iterator[tuple[int, int, int]]:
     """Stride, y bits and outputs of a pass of every depthwise core."""
     for stride, (bits, units) in product((1, 2), outputs.items()):
