@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tvm_mpq.errors import DoesNotFitError
-from tvm_mpq.kernels.lanes import BY_WIDTHS
+from tvm_mpq.kernels.lanes import BY_WIDTHS, K_UNIT
 from tvm_mpq.kernels.pairs import MAX_IMAGE_SPAN
 from tvm_mpq.kernels.spec import GEMM_OPS, PIXEL_TILE, KernelSpec
 from tvm_mpq.target import Target
@@ -53,7 +53,7 @@ def _best_strip(layer: KernelSpec, target: Target) -> KernelSpec | None:
     shapes = [(rows, y.width) for rows in range(1, min(y.height, _MAX_ROWS) + 1)]
     shapes += [(1, width) for width in range(unit, y.width, unit)]
     strips = [
-        replace(layer, variant=variant, rows=rows, pixels=width)
+        _with_taps(replace(layer, variant=variant, rows=rows, pixels=width), target)
         for variant in _variants(layer)
         for rows, width in shapes
     ]
@@ -68,6 +68,14 @@ def _variants(layer: KernelSpec) -> list[str]:
     return ["pairs", lanes.name] if lanes and plain else ["pairs"]
 
 
+def _with_taps(strip: KernelSpec, target: Target) -> KernelSpec:
+    """Lanes: as many taps of expanded weights as scratch has room for, or all of them."""
+    if strip.lanes is None:
+        return strip
+    room = (target.scratch - strip.scratch_bytes) // 8 // K_UNIT * K_UNIT
+    return replace(strip, taps=max(min(room, strip.padded_reduction), K_UNIT))
+
+
 def strip_cycles(spec: KernelSpec) -> float:
     """Cycles of the core and of the weights' expansion for the whole layer (estimated)."""
     y = spec.output
@@ -76,7 +84,7 @@ def strip_cycles(spec: KernelSpec) -> float:
         for column in range(0, y.width, spec.pixels):
             pixels = min(spec.rows, y.height - first) * min(spec.pixels, y.width - column)
             total += _lanes_cycles(spec, pixels) if spec.lanes else _pairs_cycles(spec, pixels)
-    return total * y.channels / 2
+    return total * -(-y.channels // spec.channel_tile)
 
 
 def _pairs_cycles(spec: KernelSpec, pixels: int) -> float:
@@ -86,12 +94,18 @@ def _pairs_cycles(spec: KernelSpec, pixels: int) -> float:
 
 
 def _lanes_cycles(spec: KernelSpec, pixels: int) -> float:
-    """A strip of two channels: groups of three, two and one words, and a spill for each segment."""
+    """A strip of four channels: expansion, groups of two words and one, a spill for each segment.
+
+    Weights are taken to spread evenly over their codes; trained ones lie closer together.
+    """
     assert spec.lanes is not None
-    k, words = spec.padded_reduction, -(-pixels // spec.lanes.pixels)
-    threes, left = divmod(words, 3)
-    cost = threes * (4.0 * k + 80) + {0: 0.0, 1: 1.4 * k + 60, 2: 2.9 * k + 60}[left]
-    return cost + 150 + 6 * pixels + words * 2 * k / 32
+    k, words, lanes = spec.padded_reduction, -(-pixels // spec.lanes.pixels), spec.lanes
+    usual = int(0.75 * 2**lanes.bits / (spec.x.max_code * 2 ** (lanes.w_bits - 2)))
+    segments = -(-k // max(min(usual, spec.taps, k), K_UNIT))
+    chunks = -(-k // spec.taps)
+    spill = (45 if segments == 1 else 65) + 4 * lanes.pixels
+    groups = words // 2 * (4.2 * k + segments * spill) + words % 2 * (2.8 * k + segments * spill)
+    return (2.5 + lanes.w_bits / 6) * k + groups + 100 * chunks + 22 * pixels + 300
 
 
 def _planar(layer: KernelSpec, target: Target) -> KernelSpec | None:

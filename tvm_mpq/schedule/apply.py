@@ -7,6 +7,7 @@ from tvm_mpq.kernels.spec import GEMM_OPS, PIXEL_TILE, KernelSpec
 from tvm_mpq.schedule.convolution import strip_schedule
 from tvm_mpq.schedule.depthwise import planar_schedule
 from tvm_mpq.schedule.intrinsics import dot_intrinsic, gemm_intrinsic
+from tvm_mpq.schedule.lanes import lanes_schedule
 
 
 def schedule(spec: KernelSpec, function: tirx.PrimFunc) -> tirx.PrimFunc:
@@ -17,7 +18,9 @@ def schedule(spec: KernelSpec, function: tirx.PrimFunc) -> tirx.PrimFunc:
         for p, o, k: acc[p, o] += X[p, k] * W[o, k]
         --> for p, o: acc[p, o] = 0;  for p / 4: mpq_gemm_x8w4_p4c2(&X, &W, &acc, K)
     """
-    if spec.variant == "pairs" or spec.lanes is not None:
+    if spec.lanes is not None:
+        return lanes_schedule(spec).with_attr("global_symbol", spec.symbol)
+    if spec.variant == "pairs":
         return strip_schedule(spec).with_attr("global_symbol", spec.symbol)
     if spec.variant == "planar":
         return planar_schedule(spec).with_attr("global_symbol", spec.symbol)
