@@ -69,11 +69,14 @@ def _variants(layer: KernelSpec) -> list[str]:
 
 
 def _with_taps(strip: KernelSpec, target: Target) -> KernelSpec:
-    """Lanes: as many taps of expanded weights as scratch has room for, or all of them."""
+    """Lanes: the fewest equal parts of the taps whose expanded weights scratch has room for."""
     if strip.lanes is None:
         return strip
-    room = (target.scratch - strip.scratch_bytes) // 8 // K_UNIT * K_UNIT
-    return replace(strip, taps=max(min(room, strip.padded_reduction), K_UNIT))
+    k = strip.padded_reduction
+    parts = (-(-k // (count * K_UNIT)) * K_UNIT for count in range(1, k // K_UNIT + 1))
+    candidates = [replace(strip, taps=taps) for taps in dict.fromkeys(parts)]
+    fitting = (one for one in candidates if one.scratch_bytes <= target.scratch)
+    return next(fitting, candidates[-1])
 
 
 def strip_cycles(spec: KernelSpec) -> float:

@@ -150,16 +150,16 @@ class Segments:
     starts: Int64  # in units of Lanes.unit
 
 
-def shortest_segment(spec: KernelSpec) -> int:
-    """Taps that no weights can bring to overflow; a multiple of 8."""
+def most_segments(spec: KernelSpec) -> int:
+    """Segments that every weights of a layer can do with."""
     lanes = lanes_of(spec)
     product = spec.x.max_code * ((1 << lanes.w_bits) - 1)
     taps = ((1 << lanes.bits) - 1 - lanes.unit) // product
-    return min(taps // K_UNIT * K_UNIT, spec.padded_reduction)
+    return -(-spec.padded_reduction // max(min(taps // K_UNIT * K_UNIT, spec.taps), K_UNIT))
 
 
-def segments_of(spec: KernelSpec, codes: Codes) -> Segments:
-    """The fewest segments for these weights.
+def segments_of(spec: KernelSpec, codes: Codes, zw: Codes) -> Segments:
+    """The fewest segments for these weights; c is Zw where that needs no more of them.
 
     Raises AccumulatorOverflowError where even the shortest one could leave its lane.
     """
@@ -167,22 +167,28 @@ def segments_of(spec: KernelSpec, codes: Codes) -> Segments:
     matrix = codes.reshape(codes.shape[0], -1).astype(np.int64)
     # A centre of 0 would make Q 0, which the subtraction of Q * sum P cannot express.
     centres = np.maximum(np.median(matrix, axis=1).astype(np.int64), 1)
+    zeros = np.maximum(zw.astype(np.int64), 1)
     for count in range(-(-k // min(spec.taps, k)), k // K_UNIT + 1):
         taps = -(-k // (count * K_UNIT)) * K_UNIT
-        starts = _starts(spec, matrix, centres, taps)
-        if taps <= spec.taps and starts is not None:
-            return Segments(taps, -(-k // taps), centres, starts)
+        from_zero, from_centre = (_starts(spec, matrix, c, taps) for c in (zeros, centres))
+        chosen = np.where(from_zero >= 0, zeros, centres)
+        starts = np.where(from_zero >= 0, from_zero, from_centre)
+        if taps <= spec.taps and (starts >= 0).all():
+            return Segments(taps, -(-k // taps), chosen, starts)
     raise AccumulatorOverflowError(
         f"kernel {spec.name}: {K_UNIT} products can exceed a lane of {lanes_of(spec).bits} bits"
     )
 
 
-def _starts(spec: KernelSpec, matrix: Codes | Int64, centres: Int64, taps: int) -> Int64 | None:
-    """b of each channel, so that 0 <= b + sum x * (w - c) < 2**s for all x in every segment."""
+def _starts(spec: KernelSpec, matrix: Int64, centres: Int64, taps: int) -> Int64:
+    """b of each channel, so that 0 <= b + sum x * (w - c) < 2**s for all x in every segment; or -1.
+
+    Units of ``Lanes.unit``.
+    """
     lanes, terms = lanes_of(spec), matrix - centres[:, None]
     cuts = np.arange(0, matrix.shape[1], taps)
     below = spec.x.max_code * np.add.reduceat(np.maximum(-terms, 0), cuts, axis=1).max(axis=1)
     above = spec.x.max_code * np.add.reduceat(np.maximum(terms, 0), cuts, axis=1).max(axis=1)
     starts = -(-below // lanes.unit)
     fits = (starts < 256) & (starts * lanes.unit + above < 1 << lanes.bits)
-    return starts if fits.all() else None
+    return np.where(fits, starts, -1)

@@ -57,18 +57,18 @@ def pack_icn(spec: KernelSpec, icn: IcnParams, codes: Codes) -> Int32:
     """
     centred = codes.reshape(codes.shape[0], -1).astype(np.int64) - icn.zw.astype(np.int64)[:, None]
     bq = icn.bq.astype(np.int64) - spec.x.zero_point * centred.sum(axis=1)
-    segments = None if spec.lanes is None else segments_of(spec, codes)
+    segments = None if spec.lanes is None else segments_of(spec, codes, icn.zw)
     _prove_partial_sums(spec, icn, codes, bq, segments)
     parts = [bq.astype(np.int32), icn.m0, _halfwords(icn.shift, icn.zw)]
     if segments is not None:
-        parts.append(_halfwords(segments.centres, segments.starts))
+        parts.append(_halfwords(segments.centres, segments.starts, 4))
         parts.append(np.array([segments.taps, segments.count], np.int32))
     return np.concatenate(parts)
 
 
-def _halfwords(low: npt.NDArray[Any], high: npt.NDArray[Any]) -> Int32:
-    """Two bytes for each channel, two channels a word."""
-    halves = np.zeros(-(-len(low) // 2) * 2, np.uint16)
+def _halfwords(low: npt.NDArray[Any], high: npt.NDArray[Any], unit: int = 2) -> Int32:
+    """Two bytes for each channel, two channels a word, zeros up to a multiple of ``unit``."""
+    halves = np.zeros(-(-len(low) // unit) * unit, np.uint16)
     halves[: len(low)] = low.astype(np.uint16) | (high.astype(np.uint16) << 8)
     return halves.view(np.int32)
 

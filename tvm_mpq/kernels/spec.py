@@ -204,8 +204,7 @@ class KernelSpec:
             words = -(-self.strip_pixels // self.lanes.pixels)
             pixels = words * self.lanes.pixels
             ahead = self.output.codes_per_word
-            segments = -(-self.padded_reduction // lanes.shortest_segment(self))
-            totals = words * segments * (2 if self.lanes.wide_sums else 1)
+            totals = words * lanes.most_segments(self) * (2 if self.lanes.wide_sums else 1)
             return (
                 ScratchBuffer("operands", (words * self.padded_reduction + 2,), "uint32"),
                 ScratchBuffer("weights", (2 * self.taps + 2,), "uint32"),
@@ -264,6 +263,6 @@ class KernelSpec:
         """32-bit words of the packed requantization parameters."""
         if self.w_bits:
             halves = -(-self.output.channels // 2)
-            centres = 0 if self.lanes is None else halves + 2
+            centres = 0 if self.lanes is None else 2 * -(-self.output.channels // 4) + 2
             return 2 * self.output.channels + halves + centres
         return _WEIGHTLESS_ICN_WORDS.get(self.op, 0)

@@ -5,7 +5,7 @@
 SMMLA adds the high word of M0 * phi to Zy << (shift - 32); ASR and USAT finish it. Dropping the
 low word first is exact, since floor(floor(v / 2**32) / 2**s) = floor(v / 2**(32 + s)).
 
-The sums of lanes (``from_lanes``) still lack Bq and (c - Zw) * sum of x: one MLA and one ADD.
+The sums of lanes still lack Bq and (c - Zw) * sum of x: one ADD, and one MLA unless c is Zw.
 
 17 <= shift < 32 (a scale of 1/2 or more, as layers of few taps or coarse weights have): phi is cut
 to 16 bits, which changes no code because its product would be far beyond the largest one, and
@@ -20,17 +20,16 @@ from tvm_mpq.kernels.asm.ops import Op
 from tvm_mpq.kernels.asm.scheduler import Scheduled, schedule_block
 
 
-def store_body(bits: int, words: int = 1, low: bool = False, from_lanes: bool = False) -> Scheduled:
-    """Output words: load, SMMLA, ASR, USAT and one ORR a code."""
+def store_body(bits: int, words: int = 1, low: bool = False, adds: str = "") -> Scheduled:
+    """Output words: load, SMMLA, ASR, USAT and one ORR a code.
+
+    adds: "bq", what a sum still lacks is in r9; "side", and r8 times the word at r2.
+    """
     block: list[Op] = []
     codes = 32 // bits
     for j in range(codes * words):
         place = j % codes
-        block.append(ops.load(f"%{'t' if from_lanes else 'a'}{j}", "r0", 4 * j))
-        if from_lanes:
-            block.append(ops.load(f"%x{j}", "r2", 4 * j))
-            block.append(ops.multiply_add("mla", f"%m{j}", f"%x{j}", "r8", f"%t{j}"))
-            block.append(ops.add(f"%a{j}", f"%m{j}", "r9"))
+        block += _phi(j, adds)
         if low:
             block.append(ops.saturate(f"%c{j}", f"%a{j}", 16, "ssat"))
             block.append(ops.shift_register("lsl", f"%l{j}", f"%c{j}", "r5"))
@@ -45,11 +44,29 @@ def store_body(bits: int, words: int = 1, low: bool = False, from_lanes: bool = 
         if place == codes - 1:
             block.append(ops.store_next(f"%o{j}", "r1"))
     block.append(ops.add("r0", "r0", 4 * codes * words))
-    if from_lanes:
+    if adds == "side":
         block.append(ops.add("r2", "r2", 4 * codes * words))
     block.append(ops.subtract("r7", "r7", words))
-    free = ("r3", "r10", "r11", "r12", "lr", *(() if from_lanes else ("r2", "r8", "r9")))
-    return schedule_block(block, free, is_loop=True)
+    free = {"": ("r2", "r8", "r9"), "bq": ("r2",), "side": ()}[adds]
+    return schedule_block(block, ("r3", "r10", "r11", "r12", "lr", *free), is_loop=True)
+
+
+def _phi(j: int, adds: str) -> list[Op]:
+    """Sum ``j`` with what it lacks, as ``%a``."""
+    if not adds:
+        return [ops.load(f"%a{j}", "r0", 4 * j)]
+    found = [ops.load(f"%t{j}", "r0", 4 * j)]
+    if adds == "side":
+        found.append(ops.load(f"%x{j}", "r2", 4 * j))
+        found.append(ops.multiply_add("mla", f"%m{j}", f"%x{j}", "r8", f"%t{j}"))
+    return [*found, ops.add(f"%a{j}", f"%{'m' if adds == 'side' else 't'}{j}", "r9")]
+
+
+_LOG_CODES = {8: 2, 4: 3, 2: 4}  # log2 of the codes of a word
+
+
+def _parameters(low: bool) -> str:
+    return "32 - shift, Zy" if low else "shift - 32, Zy << (shift - 32)"
 
 
 def store_text(bits: int, low: bool = False) -> str:
@@ -60,7 +77,7 @@ def store_text(bits: int, low: bool = False) -> str:
         "             int32_t rows, int32_t stride)\n"
         f"icn: M0, {_parameters(low)}. A word: {block.cycles:g} cycles."
     )
-    shift = {8: 2, 4: 3, 2: 4}[bits]
+    shift = _LOG_CODES[bits]
     # Two words are a row of 14: a loop of pairs is not left by a mispredicted branch.
     pairs = []
     if bits == 4:
@@ -101,20 +118,14 @@ def store_text(bits: int, low: bool = False) -> str:
     return function(name, comment, lines)
 
 
-def _parameters(low: bool) -> str:
-    return "32 - shift, Zy" if low else "shift - 32, Zy << (shift - 32)"
-
-
-def store_sums_text(bits: int, low: bool = False) -> str:
-    """``mpq_store_sums_y8``, ``_y4``, ``_y2``: the same for the sums of lanes."""
-    name = f"mpq_store_sums_y{bits}" + "_low" * low
-    block = store_body(bits, 1, low, from_lanes=True)
+def store_sums_text(bits: int) -> str:
+    """``mpq_store_sums_y8_low``, ...: low shifts of one channel of lanes."""
+    name, block = f"mpq_store_sums_y{bits}_low", store_body(bits, 1, True, "side")
     comment = (
         f"void {name}(const int32_t *acc, void *y, const int32_t *icn, const int32_t *side,\n"
         "             int32_t width, int32_t rows, int32_t stride)\n"
-        f"icn: M0, {_parameters(low)}, c - Zw, Bq. A word: {block.cycles:g} cycles."
+        f"icn: M0, {_parameters(True)}, c - Zw, Bq. A word: {block.cycles:g} cycles."
     )
-    shift = {8: 2, 4: 3, 2: 4}[bits]
     lines = [
         "push {r4-r11, lr}",
         "sub sp, sp, #20",
@@ -122,7 +133,7 @@ def store_sums_text(bits: int, low: bool = False) -> str:
         "mov r2, r3",
         "ldr r10, [sp, #56]",
         f"add r10, r10, #{32 // bits - 1}",
-        f"lsr r10, r10, #{shift}",
+        f"lsr r10, r10, #{_LOG_CODES[bits]}",
         "str r10, [sp, #0]",
         ".Lrow:",
         "ldr r7, [sp, #0]",
@@ -146,3 +157,110 @@ def store_sums_text(bits: int, low: bool = False) -> str:
         "pop {r4-r11, pc}",
     ]
     return function(name, comment, lines)
+
+
+# mpq_store_t of mpq_micro_kernels.h, a word each; the first seven move from channel to channel.
+_FIELDS = ("acc", "y", "bq", "m0", "zeros", "centres", "channels", "side", "unit", "zy", "words")
+_FIELDS += ("rows", "skip", "y_skip", "line", "pitch")
+_AT = {name: 4 * i for i, name in enumerate(_FIELDS)}
+
+
+def store_block_text(bits: int) -> str:
+    """``mpq_store_block_y8``, ...: every row of up to four channels of lanes, shifts 32 to 52."""
+    name = f"mpq_store_block_y{bits}"
+    cycles = [store_body(bits, 1, False, adds).cycles for adds in ("bq", "side")]
+    comment = (
+        f"void {name}(mpq_store_t *block)\n"
+        f"A word: {cycles[0]:g} cycles where c is Zw, else {cycles[1]:g}."
+    )
+    lines = [
+        "push {r4-r11, lr}",
+        "sub sp, sp, #8",
+        "str r0, [sp, #0]",
+        "mov r12, r0",
+        ".Lchannel:",
+        *_parameters_of_a_channel(),
+        ".Lrow:",
+        f"ldr r7, [r12, #{_AT['words']}]",
+        "cmp r8, #0",
+        "bne .Lside",
+        *_row(bits, "bq"),
+        "b .Lend",
+        ".Lside:",
+        *_row(bits, "side"),
+        ".Lend:",
+        "ldr r12, [sp, #0]",
+        "ldr r11, [sp, #4]",
+        f"ldr r3, [r12, #{_AT['skip']}]",
+        f"ldr r10, [r12, #{_AT['y_skip']}]",
+        "subs r11, r11, #1",
+        "add r0, r0, r3",
+        "add r2, r2, r3",
+        "add r1, r1, r10",
+        "str r11, [sp, #4]",
+        "bne .Lrow",
+        f"ldr r3, [r12, #{_AT['channels']}]",
+        "subs r3, r3, #1",
+        f"str r3, [r12, #{_AT['channels']}]",
+        "bne .Lchannel",
+        "add sp, sp, #8",
+        "pop {r4-r11, pc}",
+    ]
+    return function(name, comment, lines)
+
+
+def _row(bits: int, adds: str) -> list[str]:
+    """An odd word first, then pairs; 16 codes of 2 bits are a loop of their own."""
+    word, pairs = f".Lword_{adds}", f".Lpairs_{adds}"
+    if bits == 2:
+        return [f"{word}:", *store_body(2, 1, False, adds).lines, "cmp r7, #0", f"bne {word}"]
+    return [
+        "tst r7, #1",
+        f"beq {pairs}",
+        *store_body(bits, 1, False, adds).lines,
+        "cmp r7, #0",
+        "beq .Lend",
+        f"{pairs}:",
+        *store_body(bits, 2, False, adds).lines,
+        "cmp r7, #0",
+        f"bne {pairs}",
+    ]
+
+
+def _parameters_of_a_channel() -> list[str]:
+    """M0, shift - 32, Zy << (shift - 32), c - Zw and Bq - segments * b, from their packed words."""
+    return [
+        f"ldr r10, [r12, #{_AT['bq']}]",
+        f"ldr r11, [r12, #{_AT['m0']}]",
+        "ldr r9, [r10], #4",
+        "ldr r4, [r11], #4",
+        f"str r10, [r12, #{_AT['bq']}]",
+        f"str r11, [r12, #{_AT['m0']}]",
+        f"ldr r10, [r12, #{_AT['zeros']}]",
+        f"ldr r11, [r12, #{_AT['centres']}]",
+        "ldrh r5, [r10], #2",
+        "ldrh r8, [r11], #2",
+        f"str r10, [r12, #{_AT['zeros']}]",
+        f"str r11, [r12, #{_AT['centres']}]",
+        f"ldr r7, [r12, #{_AT['unit']}]",
+        "lsr r3, r8, #8",
+        f"ldr r6, [r12, #{_AT['zy']}]",
+        "lsr r2, r5, #8",
+        "mls r9, r3, r7, r9",
+        "uxtb r5, r5",
+        "uxtb r8, r8",
+        f"ldr r0, [r12, #{_AT['acc']}]",
+        "sub r5, r5, #32",
+        f"ldr r1, [r12, #{_AT['y']}]",
+        "sub r8, r8, r2",
+        f"ldr r10, [r12, #{_AT['pitch']}]",
+        "lsl r6, r6, r5",
+        f"ldr r11, [r12, #{_AT['line']}]",
+        "add r10, r0, r10",
+        f"ldr r2, [r12, #{_AT['side']}]",
+        "add r11, r1, r11",
+        f"ldr r3, [r12, #{_AT['rows']}]",
+        f"str r10, [r12, #{_AT['acc']}]",
+        f"str r11, [r12, #{_AT['y']}]",
+        "str r3, [sp, #4]",
+    ]

@@ -7,7 +7,7 @@ from functools import cache, partial
 from itertools import product
 
 from tvm_mpq.kernels.asm import depthwise, lines, umlal
-from tvm_mpq.kernels.asm.epilogue import store_sums_text, store_text
+from tvm_mpq.kernels.asm.epilogue import store_block_text, store_sums_text, store_text
 from tvm_mpq.kernels.asm.smlad import core_text, expand_text
 
 _FILES: dict[str, Callable[[], str]] = {
@@ -15,8 +15,8 @@ _FILES: dict[str, Callable[[], str]] = {
     **{f"mpq_expand_w{bits}.S": partial(expand_text, bits) for bits in (8, 4, 2)},
     **{f"mpq_store_y{bits}.S": partial(store_text, bits) for bits in (8, 4, 2)},
     **{f"mpq_store_y{bits}_low.S": partial(store_text, bits, True) for bits in (8, 4, 2)},
-    **{f"mpq_store_sums_y{bits}.S": partial(store_sums_text, bits) for bits in (8, 4, 2)},
-    **{f"mpq_store_sums_y{bits}_low.S": partial(store_sums_text, bits, True) for bits in (8, 4, 2)},
+    **{f"mpq_store_sums_y{bits}_low.S": partial(store_sums_text, bits) for bits in (8, 4, 2)},
+    **{f"mpq_store_block_y{bits}.S": partial(store_block_text, bits) for bits in (8, 4, 2)},
     **{
         f"{depthwise.name_of(*shape)}.S": partial(depthwise.text, *shape)
         for shape in product((1, 2), (8, 4, 2), depthwise.PITCHES)

@@ -1,30 +1,22 @@
 /* Pointwise convolutions in the lanes of UMLAL; see asm/umlal.py and lanes.py. */
 #include "mpq_micro_kernels.h"
 
-/* Words of icn after Bq, M0 and (shift, Zw): halfwords (c, b / unit), taps of a segment, segments. */
+/* Words of icn after Bq, M0 and (shift, Zw): halfwords (c, b / unit) of whole blocks, then the taps
+ * of a segment and the number of segments. */
 static inline const int32_t *centres_of(const int32_t *icn, int32_t channels) {
   return icn + 2 * channels + (channels + 1) / 2;
 }
 
-/* c in the low byte, b in the next one; 0 beyond the last channel. */
-static inline int32_t centre_of(const int32_t *icn, int32_t channels, int32_t channel) {
-  const uint32_t word = (uint32_t)centres_of(icn, channels)[channel / 2];
-  return channel < channels ? (int32_t)(word >> (channel % 2 * 16) & 0xFFFFu) : 0;
-}
-
-/* Start values of the lanes of a block: places of pixels in P as bits of `ones`. */
-static void prepare(mpq_lanes_t *plan, const int32_t *icn, int32_t channels, int32_t channel,
-                    uint32_t ones, int32_t place, int32_t unit) {
-  for (int32_t pair = 0; pair < 2; pair++, channel += 2) {
-    const int32_t even = centre_of(icn, channels, channel);
-    const int32_t odd = centre_of(icn, channels, channel + 1);
-    const uint64_t start = (uint64_t)ones * (uint32_t)((even >> 8) * unit) +
-                           ((uint64_t)ones * (uint32_t)((odd >> 8) * unit) << place);
-    plan->centre[pair] = (uint32_t)(even & 0xFF) | (uint32_t)(odd & 0xFF) << place;
-    plan->minus[pair] = 0u - plan->centre[pair];
-    plan->start[pair][0] = (uint32_t)start;
-    plan->start[pair][1] = (uint32_t)(start >> 32);
-  }
+/* Start values of the lanes of two channels: places of pixels in P as bits of `ones`. */
+static inline void prepare(mpq_lanes_t *plan, int32_t pair, uint32_t centres, uint32_t ones,
+                           int32_t place, uint32_t unit) {
+  const uint64_t even = (uint64_t)ones * ((centres >> 8 & 0xFFu) * unit);
+  const uint64_t odd = (uint64_t)ones * ((centres >> 24) * unit);
+  const uint64_t start = even + (odd << place);
+  plan->centre[pair] = (centres & 0xFFu) | (centres >> 16 & 0xFFu) << place;
+  plan->minus[pair] = 0u - plan->centre[pair];
+  plan->start[pair][0] = (uint32_t)start;
+  plan->start[pair][1] = (uint32_t)(start >> 32);
 }
 
 #ifndef MPQ_ASSEMBLY
@@ -132,10 +124,12 @@ DEFINE_EXPAND(2)
                            void *weights, int32_t *acc, const int32_t *icn, int32_t channels,   \
                            int32_t channel, int32_t pixels, int32_t k, int32_t room) {          \
     const int32_t words = (pixels + (PIXELS) - 1) / (PIXELS), wide = (ONES) >> 21 != 0;         \
-    const int32_t segment = centres_of(icn, channels)[(channels + 1) / 2];                      \
+    const int32_t *centres = centres_of(icn, channels), *block = centres + channel / 2;         \
+    const int32_t segment = centres[(channels + 3) / 4 * 2];                                    \
     const int32_t chunk = room / segment * segment;                                             \
     mpq_lanes_t plan;                                                                           \
-    prepare(&plan, icn, channels, channel, ONES, PLACE, UNIT);                                  \
+    prepare(&plan, 0, (uint32_t)block[0], ONES, PLACE, UNIT);                                   \
+    prepare(&plan, 1, (uint32_t)block[1], ONES, PLACE, UNIT);                                   \
     plan.weights = weights;                                                                     \
     plan.segment_bytes = 8 * segment, plan.channel_bytes = 4 * words * (PIXELS);                \
     plan.pitch_bytes = 4 * words << wide;                                                       \

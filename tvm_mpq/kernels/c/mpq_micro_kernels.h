@@ -162,14 +162,25 @@ DECLARE_LANES(u14w8);
 void mpq_expand_lanes_w8(const void *w, void *q, int32_t taps);
 void mpq_expand_lanes_w4(const void *w, void *q, int32_t taps);
 void mpq_expand_lanes_w2(const void *w, void *q, int32_t taps);
-/* Four channels of acc, to which b of every segment is left to subtract, and (c - Zw) * side to add. */
+/* Up to four channels of acc, of which b of every segment is left to subtract and
+ * (c - Zw) * side to add. The first seven words move from channel to channel. */
+typedef struct {
+  const int32_t *acc;
+  uint32_t *y;
+  const int32_t *bq, *m0;
+  const uint16_t *zeros, *centres; /* (shift, Zw), (c, b / unit) */
+  int32_t channels;
+  const int32_t *side;
+  int32_t unit, zy, words, rows; /* unit: of b, times segments; words of a row */
+  int32_t skip_bytes;            /* from the end of the codes of a row of acc to the next row */
+  int32_t y_skip_bytes, line_bytes, pitch_bytes; /* line and pitch: from channel to channel */
+} mpq_store_t;
 #define DECLARE_LANES_STORE(BITS)                                                               \
   void mpq_store_lanes##BITS(const int32_t *acc, const int32_t *side, void *y, int32_t ring,    \
                              int32_t row, int32_t rows, int32_t width, int32_t zy,              \
                              const int32_t *icn, int32_t channels, int32_t channel,             \
                              int32_t line_words, int32_t pitch, int32_t unit);                  \
-  void mpq_store_sums_y##BITS(const int32_t *acc, void *y, const int32_t *icn,                  \
-                              const int32_t *side, int32_t width, int32_t rows, int32_t stride); \
+  void mpq_store_block_y##BITS(mpq_store_t *block);                                             \
   void mpq_store_sums_y##BITS##_low(const int32_t *acc, void *y, const int32_t *icn,            \
                                     const int32_t *side, int32_t width, int32_t rows,           \
                                     int32_t stride)

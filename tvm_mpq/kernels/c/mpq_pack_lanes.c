@@ -95,7 +95,9 @@ INLINE void add_lanes(int32_t *sums, uint64_t *total, uint32_t sum, const shape_
 
 /* All taps of `count` words; side: sums of x of their pixels; totals: [segment][words]. */
 INLINE void fill(uint32_t *to, uint32_t count, int32_t *side, uint32_t *totals,
-                 const source_t *from, const channels_t *x, const shape_t *shape) {
+                 const source_t *source, const channels_t *x, const shape_t *shape) {
+  /* Copies, which no store to memory can change. */
+  const source_t from = *source;
   const uint32_t apart = shape->sum_places[1] != shape->places[1];
   const int32_t wide = shape->places[1] > 20, room = 1 << (shape->sum_places[1]);
   const int32_t run = (room - 1) / ((1 << shape->bits) - 1), step = x->line_words;
@@ -108,7 +110,7 @@ INLINE void fill(uint32_t *to, uint32_t count, int32_t *side, uint32_t *totals,
       const int32_t filled = stop < x->channels ? stop : x->channels;
       uint32_t sum0 = 0, sum1 = 0;
       for (int32_t offset = tap * step; tap < filled; tap++, offset += step, to += count) {
-        const uint32_t codes = codes_of(from, offset, count * shape->pixels, shape->bits);
+        const uint32_t codes = codes_of(&from, offset, count * shape->pixels, shape->bits);
         to[0] = spread(codes, shape, shape->places);
         sum0 += apart ? spread(codes, shape, shape->sum_places) : to[0];
         if (count == 2) {
