@@ -63,9 +63,9 @@ def _best_strip(layer: KernelSpec, target: Target) -> KernelSpec | None:
 
 def _variants(layer: KernelSpec) -> list[str]:
     """Families that can do the layer: pairs always, lanes for pointwise sub-byte layers."""
-    lanes = BY_WIDTHS.get((layer.x.bits, layer.w_bits))
+    lanes = BY_WIDTHS.get((layer.x.bits, layer.w_bits), ())
     plain = layer.op == "pointwise_conv2d" and layer.strides == (1, 1) and not any(layer.padding)
-    return ["pairs", lanes.name] if lanes and plain else ["pairs"]
+    return ["pairs", *(one.name for one in lanes if plain)]
 
 
 def _with_taps(strip: KernelSpec, target: Target) -> KernelSpec:
@@ -104,8 +104,8 @@ def _lanes_cycles(spec: KernelSpec, pixels: int) -> float:
     assert spec.lanes is not None
     k, words, lanes = spec.padded_reduction, -(-pixels // spec.lanes.pixels), spec.lanes
     usual = int(0.75 * 2**lanes.bits / (spec.x.max_code * 2 ** (lanes.w_bits - 2)))
-    segments = -(-k // max(min(usual, spec.taps, k), K_UNIT))
     chunks = -(-k // spec.taps)
+    segments = 1 if usual >= k else -(-k // max(min(usual, spec.taps), K_UNIT))
     spill = (45 if segments == 1 else 65) + 4 * lanes.pixels
     groups = words // 2 * (4.2 * k + segments * spill) + words % 2 * (2.8 * k + segments * spill)
     return (2.5 + lanes.w_bits / 6) * k + groups + 100 * chunks + 22 * pixels + 300

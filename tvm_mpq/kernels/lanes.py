@@ -11,7 +11,9 @@ Centres   sum x * w = sum x * (w - c) + c * sum x. The first term reaches far le
           ends in 0 .. 2**s - 1 if b covers the negative terms. What it does in between wraps and
           unwraps. c is the median of a channel's codes, b a byte of the lane's upper bits.
 Segments  equal parts of K, multiples of 8 taps, as long as these very weights prove. c, b, the
-          length and the count travel with the requantization parameters.
+          length and the count travel with the requantization parameters. Where scratch has no room
+          for all words Q, a segment ends with each part of them, unless one holds the whole of K:
+          its lanes then wait for the next part as they are.
 """
 
 from __future__ import annotations
@@ -86,8 +88,8 @@ U14W4, U15W2 = Lanes("u14w4", (0, 14), (0, 28), 4), Lanes("u15w2", (0, 15), (0, 
 U10W2, U14W8 = Lanes("u10w2", (0, 10, 20), (0, 30), 2), Lanes("u14w8", (0, 30), (0, 16), 8)
 LANES = (U14W4, U15W2, U10W2, U14W8)
 BY_WIDTHS = {
-    **{(4, 4): U14W4, (2, 4): U14W4, (8, 2): U15W2},
-    **{(4, 2): U10W2, (2, 2): U10W2, (2, 8): U14W8},
+    **{(4, 4): (U14W4,), (2, 4): (U14W4,), (8, 2): (U15W2,)},
+    **{(4, 2): (U10W2, U15W2), (2, 2): (U10W2,), (2, 8): (U14W8,)},
 }
 
 
@@ -165,15 +167,18 @@ def segments_of(spec: KernelSpec, codes: Codes, zw: Codes) -> Segments:
     """
     k = spec.padded_reduction
     matrix = codes.reshape(codes.shape[0], -1).astype(np.int64)
-    # A centre of 0 would make Q 0, which the subtraction of Q * sum P cannot express.
+    # A pair of zeros would make Q(c) 0, and 2**32 - Q(c) is 2**32 then.
     centres = np.maximum(np.median(matrix, axis=1).astype(np.int64), 1)
-    zeros = np.maximum(zw.astype(np.int64), 1)
-    for count in range(-(-k // min(spec.taps, k)), k // K_UNIT + 1):
+    zeros = zw.astype(np.int64)
+    both = np.zeros(len(zeros), bool)
+    both[:-1:2] = (zeros[:-1:2] == 0) & (zeros[1::2] == 0)
+    zeros[both] = 1
+    for count in range(1, k // K_UNIT + 1):
         taps = -(-k // (count * K_UNIT)) * K_UNIT
         from_zero, from_centre = (_starts(spec, matrix, c, taps) for c in (zeros, centres))
         chosen = np.where(from_zero >= 0, zeros, centres)
         starts = np.where(from_zero >= 0, from_zero, from_centre)
-        if taps <= spec.taps and (starts >= 0).all():
+        if (count == 1 or taps <= spec.taps) and (starts >= 0).all():
             return Segments(taps, -(-k // taps), chosen, starts)
     raise AccumulatorOverflowError(
         f"kernel {spec.name}: {K_UNIT} products can exceed a lane of {lanes_of(spec).bits} bits"

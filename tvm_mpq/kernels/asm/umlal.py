@@ -31,7 +31,7 @@ _PINS = dict(zip(("%p0", "%q0", "%q1", "%p1"), _TEMPORARIES, strict=True))
 # mpq_lanes_t of mpq_micro_kernels.h, a word each; the first five change on the way.
 _FIELDS = (
     *("groups", "acc", "sums", "sums_now", "first_now", "weights", "end", "segment", "skip"),
-    *("pitch", "channel", "first", "minus0", "minus1", "low0", "high0", "low1", "high1"),
+    *("pitch", "channel", "first", "resume", "suspend", "minus0", "minus1", "low0", "high0", "low1", "high1"),
     *("centre0", "centre1"),
 )
 _AT = {name: 4 * i for i, name in enumerate(_FIELDS)}
@@ -197,7 +197,17 @@ def core_text(lanes: Lanes, words: int) -> str:
         f"sub r2, r2, #{16 * HALF}",
         f"tst r3, #{8 * HALF}",
         "str r2, [sp, #0]",
+        f"ldr r2, [r12, #{_AT['resume']}]",
+        "cbz r2, .Lstart",
+        *_rows(words, "ldm"),
+        "ldr r2, [r0]",
+        "ldr r3, [r1]",
+        *(["ldr lr, [r0, #4]"] if words == 2 else []),
+        "ldr r12, [r1, #4]",
+        "b .Lready",
+        ".Lstart:",
         *start(words, lanes.wide_sums).lines,
+        ".Lready:",
         "beq .Ltaps",
         f"sub r0, r0, #{bytes_of_half}",
         f"sub r1, r1, #{8 * HALF}",
@@ -213,10 +223,27 @@ def core_text(lanes: Lanes, words: int) -> str:
     return function(name_of(lanes, words), comment, lines)
 
 
+def _rows(words: int, name: str) -> list[str]:
+    """Lanes as they are, in the places of the first two channels of these pixels."""
+    middle, last = 3 + 2 * words, 3 + 4 * words
+    return [
+        f"ldr r2, [r12, #{_AT['acc']}]",
+        f"ldr r3, [r12, #{_AT['channel']}]",
+        "add r3, r3, r2",
+        f"{name} r2, {{r4-r{middle}}}",
+        f"{name} r3, {{r{middle + 1}-r{last}}}",
+    ]
+
+
 def _segment_end(lanes: Lanes, words: int) -> list[str]:
     return [
         "ldr r12, [sp, #4]",
         "str r0, [sp, #8]",
+        f"ldr r2, [r12, #{_AT['suspend']}]",
+        "cbz r2, .Lspill",
+        *_rows(words, "stm"),
+        "b .Lspilled",
+        ".Lspill:",
         f"ldr r2, [r12, #{_AT['acc']}]",
         f"ldr r3, [r12, #{_AT['channel']}]",
         f"ldr lr, [r12, #{_AT['first_now']}]",

@@ -46,23 +46,41 @@ static int32_t lane(uint64_t sum, int32_t bit, const shape_t *shape) {
   return (int32_t)(sum << (64 - end) >> (64 - end + bit));
 }
 
+/* Lanes as they are, in the places of the first two channels of the pixels of a group. */
+static int32_t *kept(const mpq_lanes_t *plan, int32_t number, int32_t words) {
+  return plan->acc + number / words * (plan->channel_bytes / 4) + number % words * 2;
+}
+
+static void put_lanes(const mpq_lanes_t *plan, uint64_t sum, int32_t pair, int32_t word,
+                      const shape_t *shape, int32_t first) {
+  for (int32_t i = 0; i < 2 * shape->pixels; i++) {
+    const int32_t channel = i / shape->pixels, pixel = i % shape->pixels;
+    int32_t *acc = plan->acc + (2 * pair + channel) * (plan->channel_bytes / 4) +
+                   word * shape->pixels + pixel;
+    *acc = (first ? 0 : *acc) + lane(sum, shape->places[pixel] + channel * shape->channel, shape);
+  }
+}
+
 static void segment(const uint32_t *x, const uint32_t *q, int32_t taps, int32_t words,
                     const uint32_t *sums, const mpq_lanes_t *plan, const shape_t *shape,
                     int32_t first) {
-  for (int32_t pair = 0; pair < 2; pair++) {
-    for (int32_t word = 0; word < words; word++) {
-      const int32_t wide = shape->places[1] > 20;
-      const uint64_t total = sums[word << wide] | (wide ? (uint64_t)sums[2 * word + 1] << 32 : 0);
-      const uint64_t start = plan->start[pair][0] | (uint64_t)plan->start[pair][1] << 32;
-      const uint64_t sum =
-          start - plan->centre[pair] * total + multiplied(x + word, q + pair, words, taps);
-      for (int32_t i = 0; i < 2 * shape->pixels; i++) {
-        const int32_t channel = i / shape->pixels, pixel = i % shape->pixels;
-        int32_t *acc = plan->acc + (2 * pair + channel) * (plan->channel_bytes / 4) +
-                       word * shape->pixels + pixel;
-        const int32_t bit = shape->places[pixel] + channel * shape->channel;
-        *acc = (first ? 0 : *acc) + lane(sum, bit, shape);
-      }
+  const int32_t wide = shape->places[1] > 20;
+  uint64_t found[4];
+  for (int32_t i = 0; i < 2 * words; i++) {
+    const int32_t pair = i / words, word = i % words;
+    const uint64_t total = sums[word << wide] | (wide ? (uint64_t)sums[2 * word + 1] << 32 : 0);
+    const uint64_t start = plan->start[pair][0] | (uint64_t)plan->start[pair][1] << 32;
+    const int32_t *old = kept(plan, i, words);
+    found[i] = plan->resume ? (uint32_t)old[0] | (uint64_t)(uint32_t)old[1] << 32
+                            : start - plan->centre[pair] * total;
+    found[i] += multiplied(x + word, q + pair, words, taps);
+  }
+  for (int32_t i = 0; i < 2 * words; i++) {
+    if (plan->suspend) {
+      kept(plan, i, words)[0] = (int32_t)(uint32_t)found[i];
+      kept(plan, i, words)[1] = (int32_t)(uint32_t)(found[i] >> 32);
+    } else {
+      put_lanes(plan, found[i], i / words, i % words, shape, first);
     }
   }
 }
@@ -126,7 +144,7 @@ DEFINE_EXPAND(2)
     const int32_t words = (pixels + (PIXELS) - 1) / (PIXELS), wide = (ONES) >> 21 != 0;         \
     const int32_t *centres = centres_of(icn, channels), *block = centres + channel / 2;         \
     const int32_t segment = centres[(channels + 3) / 4 * 2];                                    \
-    const int32_t chunk = room / segment * segment;                                             \
+    const int32_t whole = segment >= k, chunk = whole ? room : room / segment * segment;        \
     mpq_lanes_t plan;                                                                           \
     prepare(&plan, 0, (uint32_t)block[0], ONES, PLACE, UNIT);                                   \
     prepare(&plan, 1, (uint32_t)block[1], ONES, PLACE, UNIT);                                   \
@@ -135,9 +153,10 @@ DEFINE_EXPAND(2)
     plan.pitch_bytes = 4 * words << wide;                                                       \
     for (int32_t done = 0; done < k; done += chunk, totals += chunk / segment * words << wide) { \
       const int32_t taps = k - done < chunk ? k - done : chunk;                                 \
+      plan.resume = whole && done > 0, plan.suspend = whole && done + taps < k;                 \
       const uint32_t *x = (const uint32_t *)operands + 2 * done;                                \
       mpq_expand_lanes_w##BITS((const uint8_t *)w + done * (BITS) / 2, weights, taps);          \
-      plan.end = (uint32_t *)weights + 2 * taps, plan.first = done == 0;                        \
+      plan.end = (uint32_t *)weights + 2 * taps, plan.first = whole || done == 0;               \
       plan.groups = words / 2, plan.acc = acc, plan.sums = totals;                              \
       plan.skip_bytes = 8 * (k - taps);                                                         \
       if (words > 1) {                                                                          \

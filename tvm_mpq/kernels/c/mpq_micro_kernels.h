@@ -128,6 +128,7 @@ DECLARE_DW(2, 2, 1024);
 DECLARE_LANES_PACK(4, u14w4);
 DECLARE_LANES_PACK(2, u14w4);
 DECLARE_LANES_PACK(8, u15w2);
+DECLARE_LANES_PACK(4, u15w2);
 DECLARE_LANES_PACK(4, u10w2);
 DECLARE_LANES_PACK(2, u10w2);
 DECLARE_LANES_PACK(2, u14w8);
@@ -144,6 +145,7 @@ typedef struct {
   int32_t pitch_bytes;           /* of sums, from segment to segment */
   int32_t channel_bytes;         /* of acc, from channel to channel */
   int32_t first;                 /* nothing in acc yet */
+  int32_t resume, suspend;       /* lanes as they are come from acc, go to acc */
   uint32_t minus[2];             /* -centre */
   uint32_t start[2][2];          /* b in every lane: low word, high word */
   uint32_t centre[2];            /* c of two channels as a word Q */

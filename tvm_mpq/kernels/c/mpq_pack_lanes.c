@@ -15,23 +15,11 @@ typedef struct {
 /* Codes side by side: those of `first` from bit `shift` on, and those of `second` above them. */
 typedef struct {
   const uint32_t *first, *second;
-  uint32_t shift, first_mask, place, second_mask;
+  uint32_t shift, first_mask, place;
   const uint32_t *words[6]; /* and each pixel, */
   uint32_t shifts[6];       /* where two words are not enough */
   int32_t apart;
 } source_t;
-
-INLINE uint32_t codes_of(const source_t *s, int32_t offset, uint32_t pixels, uint32_t bits) {
-  if (!s->apart) {
-    return (s->first[offset] >> s->shift & s->first_mask) |
-           (s->second[offset] << s->place & s->second_mask);
-  }
-  uint32_t codes = 0;
-  for (uint32_t j = 0; j < pixels; j++) {
-    codes |= (s->words[j][offset] >> s->shifts[j] & ((1u << bits) - 1u)) << (j * bits);
-  }
-  return codes;
-}
 
 /* The next `count` pixels of a strip; those after the last are copies of it and belong to nobody. */
 typedef struct {
@@ -61,7 +49,7 @@ static source_t next_source(cursor_t *c, int32_t count, int32_t bits) {
   s.first_mask = size < 32 ? (1u << size) - 1u : 0xFFFFFFFFu;
   s.second = s.words[start];
   if (start > 0) {
-    s.place = (uint32_t)size, s.second_mask = ~s.first_mask;
+    s.place = (uint32_t)size;
   }
   /* The second piece must begin a word, so that its codes only move up. */
   s.apart = pieces > 2 || (pieces == 2 && s.shifts[start] != 0);
@@ -93,14 +81,47 @@ INLINE void add_lanes(int32_t *sums, uint64_t *total, uint32_t sum, const shape_
   }
 }
 
+typedef uint64_t fill_t(uint32_t *, const source_t *, int32_t, int32_t, int32_t);
+
+/* `taps` taps of `count` words, and the sums of these words (at sum_places), the second above the
+ * first. */
+INLINE uint64_t fill(uint32_t *to, const source_t *from, int32_t offset, int32_t step,
+                     int32_t taps, uint32_t count, const shape_t *shape, int32_t way) {
+  const uint32_t *first = from->first + offset, *second = from->second + offset;
+  const uint32_t shift = from->shift, first_mask = from->first_mask, place = from->place;
+  const uint32_t apart = shape->sum_places[1] != shape->places[1], bits = shape->bits;
+  uint32_t sum0 = 0, sum1 = 0;
+  for (uint32_t *const end = to + taps * (int32_t)count; to != end; to += count) {
+    uint32_t codes = 0;
+    if (way == 2) {
+      for (uint32_t j = 0; j < count * shape->pixels; j++) {
+        codes |= (from->words[j][offset] >> from->shifts[j] & ((1u << bits) - 1u)) << (j * bits);
+      }
+      offset += step;
+    } else {
+      codes = *first >> shift;
+      first += step;
+    }
+    if (way == 1) {
+      codes = (codes & first_mask) | *second << place;
+      second += step;
+    }
+    to[0] = spread(codes, shape, shape->places);
+    sum0 += apart ? spread(codes, shape, shape->sum_places) : to[0];
+    if (count == 2) {
+      const uint32_t upper = codes >> (shape->pixels * bits);
+      to[1] = spread(upper, shape, shape->places);
+      sum1 += apart ? spread(upper, shape, shape->sum_places) : to[1];
+    }
+  }
+  return sum0 | (uint64_t)sum1 << 32;
+}
+
 /* All taps of `count` words; side: sums of x of their pixels; totals: [segment][words]. */
-INLINE void fill(uint32_t *to, uint32_t count, int32_t *side, uint32_t *totals,
-                 const source_t *source, const channels_t *x, const shape_t *shape) {
-  /* Copies, which no store to memory can change. */
-  const source_t from = *source;
-  const uint32_t apart = shape->sum_places[1] != shape->places[1];
-  const int32_t wide = shape->places[1] > 20, room = 1 << (shape->sum_places[1]);
-  const int32_t run = (room - 1) / ((1 << shape->bits) - 1), step = x->line_words;
+INLINE void group(uint32_t *to, uint32_t count, int32_t *side, uint32_t *totals,
+                  const source_t *from, const channels_t *x, const shape_t *shape, fill_t *fill_) {
+  const int32_t wide = shape->places[1] > 20;
+  const int32_t run = ((1 << shape->sum_places[1]) - 1) / ((1 << shape->bits) - 1);
   int32_t sums[6] = {0, 0, 0, 0, 0, 0};
   for (int32_t tap = 0; tap < x->k; totals += x->words << wide) {
     const int32_t end = x->k - tap < x->segment ? x->k : tap + x->segment;
@@ -108,23 +129,16 @@ INLINE void fill(uint32_t *to, uint32_t count, int32_t *side, uint32_t *totals,
     while (tap < end) {
       const int32_t stop = end - tap < run ? end : tap + run;
       const int32_t filled = stop < x->channels ? stop : x->channels;
-      uint32_t sum0 = 0, sum1 = 0;
-      for (int32_t offset = tap * step; tap < filled; tap++, offset += step, to += count) {
-        const uint32_t codes = codes_of(&from, offset, count * shape->pixels, shape->bits);
-        to[0] = spread(codes, shape, shape->places);
-        sum0 += apart ? spread(codes, shape, shape->sum_places) : to[0];
-        if (count == 2) {
-          const uint32_t upper = codes >> (shape->pixels * shape->bits);
-          to[1] = spread(upper, shape, shape->places);
-          sum1 += apart ? spread(upper, shape, shape->sum_places) : to[1];
-        }
+      if (tap < filled) {
+        const uint64_t sum = fill_(to, from, tap * x->line_words, x->line_words, filled - tap);
+        add_lanes(sums, total, (uint32_t)sum, shape);
+        add_lanes(sums + shape->pixels, total + 1, (uint32_t)(sum >> 32), shape);
+        to += (filled - tap) * (int32_t)count, tap = filled;
       }
       for (; tap < stop; tap++, to += count) {
         to[0] = 0;
         to[count - 1] = 0;
       }
-      add_lanes(sums, total, sum0, shape);
-      add_lanes(sums + shape->pixels, total + 1, sum1, shape);
     }
     for (uint32_t word = 0; word < count; word++) {
       totals[word << wide] = (uint32_t)total[word];
@@ -138,12 +152,31 @@ INLINE void fill(uint32_t *to, uint32_t count, int32_t *side, uint32_t *totals,
   }
 }
 
+/* A loop of its own for one piece, for two, and for pixels apart. */
+#define DEFINE_FILL(NAME, BITS, COUNT, ...)                                                     \
+  static __attribute__((noinline)) uint64_t NAME##_x##BITS##_##COUNT(                           \
+      uint32_t *to, const source_t *from, int32_t offset, int32_t step, int32_t taps) {         \
+    const shape_t shape = __VA_ARGS__;                                                          \
+    if (from->apart) {                                                                          \
+      return fill(to, from, offset, step, taps, COUNT, &shape, 2);                              \
+    }                                                                                           \
+    if (from->first != from->second) {                                                          \
+      return fill(to, from, offset, step, taps, COUNT, &shape, 1);                              \
+    }                                                                                           \
+    return fill(to, from, offset, step, taps, COUNT, &shape, 0);                                \
+  }
+
+#define SHAPE(BITS, PIXELS, PLACE1, PLACE2, SUM_PLACE1)                                         \
+  {BITS, PIXELS, {0, PLACE1, PLACE2}, {0, SUM_PLACE1, PLACE2}}
+
 #define DEFINE_PACK(NAME, BITS, PIXELS, PLACE1, PLACE2, SUM_PLACE1)                             \
+  DEFINE_FILL(NAME, BITS, 1, SHAPE(BITS, PIXELS, PLACE1, PLACE2, SUM_PLACE1))                   \
+  DEFINE_FILL(NAME, BITS, 2, SHAPE(BITS, PIXELS, PLACE1, PLACE2, SUM_PLACE1))                   \
   void mpq_pack_##NAME##_x##BITS(void *operands, int32_t *side, uint32_t *totals,               \
                                  const int32_t *segment, const void *map, int32_t ring,         \
                                  int32_t row, int32_t rows, int32_t column, int32_t width,      \
                                  int32_t channels, int32_t line_words, int32_t k) {             \
-    const shape_t shape = {BITS, PIXELS, {0, PLACE1, PLACE2}, {0, SUM_PLACE1, PLACE2}};         \
+    const shape_t shape = SHAPE(BITS, PIXELS, PLACE1, PLACE2, SUM_PLACE1);                      \
     const int32_t words = (rows * width + (PIXELS) - 1) / (PIXELS);                             \
     const channels_t x = {channels, line_words, k, words, *segment};                         \
     cursor_t cursor = {map, ring, row, rows, column, width, channels * line_words, 0, 0};       \
@@ -152,9 +185,9 @@ INLINE void fill(uint32_t *to, uint32_t count, int32_t *side, uint32_t *totals,
       const int32_t count = words - word > 1 ? 2 : 1;                                           \
       const source_t from = next_source(&cursor, count * (PIXELS), BITS);                       \
       if (count == 2) {                                                                         \
-        fill(to, 2, side, totals, &from, &x, &shape);                                           \
+        group(to, 2, side, totals, &from, &x, &shape, NAME##_x##BITS##_2);                      \
       } else {                                                                                  \
-        fill(to, 1, side, totals, &from, &x, &shape);                                           \
+        group(to, 1, side, totals, &from, &x, &shape, NAME##_x##BITS##_1);                      \
       }                                                                                         \
       to += count * k, side += count * (PIXELS), totals += count << (PLACE1 > 20);              \
     }                                                                                           \
@@ -163,6 +196,7 @@ INLINE void fill(uint32_t *to, uint32_t count, int32_t *side, uint32_t *totals,
 DEFINE_PACK(u14w4, 4, 2, 14, 0, 14)
 DEFINE_PACK(u14w4, 2, 2, 14, 0, 14)
 DEFINE_PACK(u15w2, 8, 2, 15, 0, 15)
+DEFINE_PACK(u15w2, 4, 2, 15, 0, 15)
 DEFINE_PACK(u10w2, 4, 3, 10, 20, 10)
 DEFINE_PACK(u10w2, 2, 3, 10, 20, 10)
 DEFINE_PACK(u14w8, 2, 2, 30, 0, 15)
