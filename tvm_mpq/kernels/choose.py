@@ -103,11 +103,11 @@ def _lanes_cycles(spec: KernelSpec, pixels: int) -> float:
     """
     assert spec.lanes is not None
     k, words, lanes = spec.padded_reduction, -(-pixels // spec.lanes.pixels), spec.lanes
-    usual = int(0.75 * 2**lanes.bits / (spec.x.max_code * 2 ** (lanes.w_bits - 2)))
+    usual = int(0.65 * 2**lanes.bits / (spec.x.max_code * 2 ** (lanes.w_bits - 2)))
     chunks = -(-k // spec.taps)
     segments = 1 if usual >= k else -(-k // max(min(usual, spec.taps), K_UNIT))
-    spill = (45 if segments == 1 else 65) + 4 * lanes.pixels
-    groups = words // 2 * (4.2 * k + segments * spill) + words % 2 * (2.8 * k + segments * spill)
+    spill = segments * (65 if segments == 1 else 90) + (chunks - 1) * 50 * (segments == 1)
+    groups = words // 2 * (4.12 * k + spill) + words % 2 * (2.7 * k + 0.9 * spill)
     return (2.5 + lanes.w_bits / 6) * k + groups + 100 * chunks + 22 * pixels + 300
 
 

@@ -79,8 +79,14 @@ class Lanes:
 
     @property
     def wide_sums(self) -> bool:
-        """Whether a sum of words P takes 64 bits."""
+        """Whether a sum of words P takes more than 32 bits; then it is a halfword a pixel."""
         return self.x_places[-1] > 20
+
+    def longest_segment(self, max_code: int) -> int:
+        """Taps whose words P, of codes up to ``max_code``, have a sum that fits its word."""
+        if self.wide_sums:
+            return int((2**16 - 1) // max_code)
+        return int((2**32 - 1) // (max_code * sum(1 << place for place in self.x_places)))
 
 
 # By (x bits, w bits); with an AND the second channel must end at bit 31.
@@ -173,12 +179,15 @@ def segments_of(spec: KernelSpec, codes: Codes, zw: Codes) -> Segments:
     both = np.zeros(len(zeros), bool)
     both[:-1:2] = (zeros[:-1:2] == 0) & (zeros[1::2] == 0)
     zeros[both] = 1
-    for count in range(1, k // K_UNIT + 1):
+    longest = lanes_of(spec).longest_segment(spec.x.max_code)
+    for count in range(-(-k // longest), k // K_UNIT + 1):
         taps = -(-k // (count * K_UNIT)) * K_UNIT
+        if taps > longest or (count > 1 and taps > spec.taps):
+            continue
         from_zero, from_centre = (_starts(spec, matrix, c, taps) for c in (zeros, centres))
         chosen = np.where(from_zero >= 0, zeros, centres)
         starts = np.where(from_zero >= 0, from_zero, from_centre)
-        if (count == 1 or taps <= spec.taps) and (starts >= 0).all():
+        if (starts >= 0).all():
             return Segments(taps, -(-k // taps), chosen, starts)
     raise AccumulatorOverflowError(
         f"kernel {spec.name}: {K_UNIT} products can exceed a lane of {lanes_of(spec).bits} bits"

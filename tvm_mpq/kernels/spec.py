@@ -204,7 +204,7 @@ class KernelSpec:
             words = -(-self.strip_pixels // self.lanes.pixels)
             pixels = words * self.lanes.pixels
             ahead = self.output.codes_per_word
-            totals = words * lanes.most_segments(self) * (2 if self.lanes.wide_sums else 1)
+            totals = words * lanes.most_segments(self)
             return (
                 ScratchBuffer("operands", (words * self.padded_reduction + 2,), "uint32"),
                 ScratchBuffer("weights", (2 * self.taps + 2,), "uint32"),

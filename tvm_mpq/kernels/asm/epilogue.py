@@ -160,8 +160,10 @@ def store_sums_text(bits: int) -> str:
 
 
 # mpq_store_t of mpq_micro_kernels.h, a word each; the first seven move from channel to channel.
-_FIELDS = ("acc", "y", "bq", "m0", "zeros", "centres", "channels", "side", "unit", "zy", "words")
-_FIELDS += ("rows", "skip", "y_skip", "line", "pitch")
+_FIELDS = (
+    *("acc", "y", "bq", "m0", "zeros", "centres", "channels", "side", "unit", "zy", "words"),
+    *("rows", "skip", "y_skip", "line", "pitch"),
+)
 _AT = {name: 4 * i for i, name in enumerate(_FIELDS)}
 
 
@@ -180,25 +182,12 @@ def store_block_text(bits: int) -> str:
         "mov r12, r0",
         ".Lchannel:",
         *_parameters_of_a_channel(),
-        ".Lrow:",
-        f"ldr r7, [r12, #{_AT['words']}]",
         "cmp r8, #0",
-        "bne .Lside",
-        *_row(bits, "bq"),
-        "b .Lend",
-        ".Lside:",
-        *_row(bits, "side"),
-        ".Lend:",
-        "ldr r12, [sp, #0]",
-        "ldr r11, [sp, #4]",
-        f"ldr r3, [r12, #{_AT['skip']}]",
-        f"ldr r10, [r12, #{_AT['y_skip']}]",
-        "subs r11, r11, #1",
-        "add r0, r0, r3",
-        "add r2, r2, r3",
-        "add r1, r1, r10",
-        "str r11, [sp, #4]",
-        "bne .Lrow",
+        "bne .Lrow_side",
+        *_rows(bits, "bq"),
+        "b .Lnext",
+        *_rows(bits, "side"),
+        ".Lnext:",
         f"ldr r3, [r12, #{_AT['channels']}]",
         "subs r3, r3, #1",
         f"str r3, [r12, #{_AT['channels']}]",
@@ -207,6 +196,26 @@ def store_block_text(bits: int) -> str:
         "pop {r4-r11, pc}",
     ]
     return function(name, comment, lines)
+
+
+def _rows(bits: int, adds: str) -> list[str]:
+    """All rows of a channel; leaves the block's address in r12."""
+    return [
+        f".Lrow_{adds}:",
+        f"ldr r7, [r12, #{_AT['words']}]",
+        *_row(bits, adds),
+        f".Lend_{adds}:",
+        "ldr r12, [sp, #0]",
+        "ldr r11, [sp, #4]",
+        f"ldr r3, [r12, #{_AT['skip']}]",
+        f"ldr r10, [r12, #{_AT['y_skip']}]",
+        "subs r11, r11, #1",
+        "add r0, r0, r3",
+        *(["add r2, r2, r3"] if adds == "side" else []),
+        "add r1, r1, r10",
+        "str r11, [sp, #4]",
+        f"bne .Lrow_{adds}",
+    ]
 
 
 def _row(bits: int, adds: str) -> list[str]:
@@ -219,7 +228,7 @@ def _row(bits: int, adds: str) -> list[str]:
         f"beq {pairs}",
         *store_body(bits, 1, False, adds).lines,
         "cmp r7, #0",
-        "beq .Lend",
+        f"beq .Lend_{adds}",
         f"{pairs}:",
         *store_body(bits, 2, False, adds).lines,
         "cmp r7, #0",

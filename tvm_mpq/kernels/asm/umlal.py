@@ -22,7 +22,8 @@ from tvm_mpq.kernels.asm.ops import Op
 from tvm_mpq.kernels.asm.scheduler import Scheduled, schedule_block
 from tvm_mpq.kernels.lanes import LANES, Lanes
 
-HALF = 8  # taps; an iteration takes two halves and can be entered between them
+PART = 8  # taps; an iteration takes four parts and can be entered at each
+_PARTS = 4
 _SUMS = tuple(f"r{i}" for i in range(4, 12))
 _TEMPORARIES = ("r2", "r3", "r12", "lr")
 # (word P, word Q) of the multiplies of an even and of an odd tap.
@@ -31,7 +32,19 @@ _PINS = dict(zip(("%p0", "%q0", "%q1", "%p1"), _TEMPORARIES, strict=True))
 # mpq_lanes_t of mpq_micro_kernels.h, a word each; the first five change on the way.
 _FIELDS = (
     *("groups", "acc", "sums", "sums_now", "first_now", "weights", "end", "segment", "skip"),
-    *("pitch", "channel", "first", "resume", "suspend", "minus0", "minus1", "low0", "high0", "low1", "high1"),
+    *(
+        "pitch",
+        "channel",
+        "first",
+        "resume",
+        "suspend",
+        "minus0",
+        "minus1",
+        "low0",
+        "high0",
+        "low1",
+        "high1",
+    ),
     *("centre0", "centre1"),
 )
 _AT = {name: 4 * i for i, name in enumerate(_FIELDS)}
@@ -59,40 +72,43 @@ def _loads(tap: int, words: int, pinned: bool = False) -> Iterator[Op]:
 
 
 @cache
-def half(words: int, first: int) -> Scheduled:
-    """Eight taps from ``first`` (0 or 8) on; the second half counts the iteration.
+def part(words: int, first: int) -> Scheduled:
+    """Eight taps from ``first`` (0, 8, 16, 24) on; the last part counts the iteration.
 
     Every other tap takes its multiplies in the opposite order, so that an operand is free three
     multiplies before its successor is needed.
     """
     block: list[Op] = []
-    for tap in range(first, first + HALF):
+    for tap in range(first, first + PART):
         block += [op for op in _loads(tap, words) if tap > first]
         for p, q in _TURNS[tap % 2][: 2 * words]:
             low, high = _sums(p, q, words)
             block.append(ops.multiply_add_long("umlal", low, high, f"%p{p}.{tap}", f"%q{q}.{tap}"))
-    block += _loads(first + HALF, words, pinned=True)
-    if first:
+    block += _loads(first + PART, words, pinned=True)
+    if first + PART == _PARTS * PART:
         block += [ops.load("%end", "sp"), ops.compare("r1", "%end")]
-        block += [ops.add("r0", "r0", 8 * words * HALF), ops.add("r1", "r1", 16 * HALF)]
+        block.append(ops.add("r0", "r0", 4 * words * _PARTS * PART))
+        block.append(ops.add("r1", "r1", 8 * _PARTS * PART))
     carried = _carried(words)
     return schedule_block(
         block,
         (*_TEMPORARIES, *_SUMS[4 * words :]),
         live_in={f"{name}.{first}": pin for name, pin in carried.items()},
-        live_out=[f"{name}.{first + HALF}" for name in carried],
+        live_out=[f"{name}.{first + PART}" for name in carried],
         is_loop=True,
     )
 
 
 @cache
-def start(words: int, wide: bool) -> Scheduled:
+def start(words: int, place: int = 0) -> Scheduled:
     """Sums to b - Q(c) * sum P, and the first operands; r12: mpq_lanes_t.
 
     2**32 - Q(c) multiplies the sum, which leaves it to be taken from the high word.
+    place: of the second pixel, where sum P takes more than a word.
     """
     block = [ops.load("%at", "%plan", _AT["sums_now"])]
-    block += [ops.load(f"%sum{p}", "%at", 4 * p * (2 if wide else 1)) for p in range(words)]
+    for p in range(words):
+        block += _total(p, words, place)
     for q in range(2):
         for p in range(words):
             low, high = _sums(p, q, words)
@@ -103,8 +119,8 @@ def start(words: int, wide: bool) -> Scheduled:
             low, high = _sums(p, q, words)
             block.append(ops.multiply_add_long("umlal", low, high, f"%sum{p}", f"%minus{q}"))
             block.append(ops.subtract(high, high, f"%sum{p}"))
-    if wide:
-        block += _high_sums(words)
+    if place:
+        block += _high_totals(words, place)
     block += _loads(0, words, pinned=True)
     return schedule_block(
         block,
@@ -114,11 +130,24 @@ def start(words: int, wide: bool) -> Scheduled:
     )
 
 
-def _high_sums(words: int) -> Iterator[Op]:
-    """What the high words of the sums of P take from the high words of the sums."""
-    yield ops.load("%at2", "%plan", _AT["sums_now"])
+def _total(p: int, words: int, place: int) -> Iterator[Op]:
+    """The sum of words P as ``%sum{p}``: its low word, where two pixels' sums are halfwords."""
+    if not place:
+        yield ops.load(f"%sum{p}", "%at", 4 * p)
+        return
+    spare = _sums(words - 1, 1, words)[1]  # not started yet
+    yield ops.load(f"%both{p}", "%at", 4 * p)
+    yield ops.shift_constant("lsr", spare, f"%both{p}", 16)
+    yield ops.field_of(f"%first{p}", f"%both{p}", 0, 16)
+    yield ops.shifted("orr", f"%sum{p}", f"%first{p}", spare, "lsl", place)
+
+
+def _high_totals(words: int, place: int) -> Iterator[Op]:
+    """Takes Q(c) times the high words of the sums of words P."""
+    yield ops.load("%again", "%plan", _AT["sums_now"])
     for p in range(words):
-        yield ops.load(f"%top{p}", "%at2", 8 * p + 4)
+        yield ops.load(f"%halves{p}", "%again", 4 * p)
+        yield ops.shift_constant("lsr", f"%top{p}", f"%halves{p}", 48 - place)
         for q in range(2):
             yield ops.load(f"%c{p}{q}", "%plan", _AT[f"centre{q}"])
             high = _sums(p, q, words)[1]
@@ -168,13 +197,12 @@ def name_of(lanes: Lanes, words: int) -> str:
 
 def core_text(lanes: Lanes, words: int) -> str:
     """Groups of ``words`` P words x the taps of a chunk x 4 channels."""
-    loop = half(words, 0), half(words, HALF)
-    macs = 2 * HALF * words * lanes.pixels * 4
+    cycles = sum(part(words, PART * i).cycles for i in range(_PARTS))
+    macs = _PARTS * PART * words * lanes.pixels * 4
     comment = (
         f"void {name_of(lanes, words)}(const void *x, mpq_lanes_t *plan)\n"
-        f"{macs} MACs: {sum(part.cycles for part in loop):g} cycles."
+        f"{macs} MACs: {cycles:g} cycles."
     )
-    bytes_of_half = 4 * words * HALF
     lines = [
         "push {r4-r11, lr}",
         "sub sp, sp, #12",
@@ -194,8 +222,8 @@ def core_text(lanes: Lanes, words: int) -> str:
         "it hi",
         "movhi r2, r3",
         "sub r3, r2, r1",
-        f"sub r2, r2, #{16 * HALF}",
-        f"tst r3, #{8 * HALF}",
+        f"sub r2, r2, #{8 * _PARTS * PART}",
+        "lsls r3, r3, #25",  # carry: 16 taps more than whole iterations; negative: 8
         "str r2, [sp, #0]",
         f"ldr r2, [r12, #{_AT['resume']}]",
         "cbz r2, .Lstart",
@@ -206,21 +234,27 @@ def core_text(lanes: Lanes, words: int) -> str:
         "ldr r12, [r1, #4]",
         "b .Lready",
         ".Lstart:",
-        *start(words, lanes.wide_sums).lines,
+        *start(words, lanes.x_places[1] if lanes.wide_sums else 0).lines,
         ".Lready:",
-        "beq .Ltaps",
-        f"sub r0, r0, #{bytes_of_half}",
-        f"sub r1, r1, #{8 * HALF}",
-        "b .Lhalf",
-        ".Ltaps:",
-        *loop[0].lines,
-        ".Lhalf:",
-        *loop[1].lines,
-        "bne .Ltaps",
+        *_loop(words),
         *_segment_end(lanes, words),
         *_group_end(lanes, words),
     ]
     return function(name_of(lanes, words), comment, lines)
+
+
+def _loop(words: int) -> list[str]:
+    """All taps of a segment; the flags tell where to enter."""
+    lines = ["bcs .Lsixteen", "bpl .Ltaps", *_enter(words, 3), ".Lsixteen:", "bmi .Ltwenty_four"]
+    lines += [*_enter(words, 2), ".Ltwenty_four:", *_enter(words, 1), ".Ltaps:"]
+    for i in range(_PARTS):
+        lines += [*([f".Lpart{i}:"] if i else []), *part(words, PART * i).lines]
+    return [*lines, "bne .Ltaps"]
+
+
+def _enter(words: int, number: int) -> list[str]:
+    taps = PART * number
+    return [f"sub r0, r0, #{4 * words * taps}", f"sub r1, r1, #{8 * taps}", f"b .Lpart{number}"]
 
 
 def _rows(words: int, name: str) -> list[str]:
@@ -258,7 +292,7 @@ def _segment_end(lanes: Lanes, words: int) -> list[str]:
         "ldr r1, [sp, #0]",
         "mov r2, #0",
         f"ldr r3, [r12, #{_AT['end']}]",
-        f"add r1, r1, #{16 * HALF}",
+        f"add r1, r1, #{8 * _PARTS * PART}",
         f"str r2, [r12, #{_AT['first_now']}]",
         f"ldr r2, [r12, #{_AT['sums_now']}]",
         f"ldr lr, [r12, #{_AT['pitch']}]",
@@ -271,14 +305,13 @@ def _segment_end(lanes: Lanes, words: int) -> list[str]:
 
 
 def _group_end(lanes: Lanes, words: int) -> list[str]:
-    sum_bytes = words * (8 if lanes.wide_sums else 4)
     return [
         f"ldr r2, [r12, #{_AT['acc']}]",
         f"ldr r3, [r12, #{_AT['sums']}]",
         f"ldr r1, [r12, #{_AT['skip']}]",
         f"ldr lr, [r12, #{_AT['groups']}]",
         f"add r2, r2, #{4 * words * lanes.pixels}",
-        f"add r3, r3, #{sum_bytes}",
+        f"add r3, r3, #{4 * words}",
         "add r0, r0, r1",
         "subs lr, lr, #1",
         f"str r2, [r12, #{_AT['acc']}]",
@@ -300,7 +333,7 @@ def expand_body(lanes: Lanes) -> Scheduled:
     """Eight taps of four channels: an AND with a rotated word, or UXTB16, for each Q."""
     block: list[Op] = []
     per_word = 16 // lanes.w_bits
-    for k in range(HALF):
+    for k in range(PART):
         for pair in range(2):
             number = k // per_word * 2 + pair
             if k % per_word == 0:
@@ -308,7 +341,7 @@ def expand_body(lanes: Lanes) -> Scheduled:
             name = f"%q{k}.{pair}"
             block.append(_cut(name, f"%w{number}", lanes, k % per_word))
             block.append(ops.store(name, "r1", 8 * k + 4 * pair))
-    block += [ops.add("r0", "r0", 4 * HALF * lanes.w_bits // 8), ops.add("r1", "r1", 8 * HALF)]
+    block += [ops.add("r0", "r0", 4 * PART * lanes.w_bits // 8), ops.add("r1", "r1", 8 * PART)]
     block.append(ops.compare("r1", "r2"))
     free = ("r4", "r5", "r6", "r7", "r12", "lr")
     return schedule_block(block, free, is_loop=True)

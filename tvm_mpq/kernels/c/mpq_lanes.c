@@ -68,7 +68,8 @@ static void segment(const uint32_t *x, const uint32_t *q, int32_t taps, int32_t 
   uint64_t found[4];
   for (int32_t i = 0; i < 2 * words; i++) {
     const int32_t pair = i / words, word = i % words;
-    const uint64_t total = sums[word << wide] | (wide ? (uint64_t)sums[2 * word + 1] << 32 : 0);
+    const uint64_t second = wide ? (uint64_t)(sums[word] >> 16) << shape->places[1] : 0;
+    const uint64_t total = (wide ? sums[word] & 0xFFFFu : sums[word]) + second;
     const uint64_t start = plan->start[pair][0] | (uint64_t)plan->start[pair][1] << 32;
     const int32_t *old = kept(plan, i, words);
     found[i] = plan->resume ? (uint32_t)old[0] | (uint64_t)(uint32_t)old[1] << 32
@@ -87,7 +88,6 @@ static void segment(const uint32_t *x, const uint32_t *q, int32_t taps, int32_t 
 
 static void core(const void *operands, mpq_lanes_t *plan, int32_t words, const shape_t *shape) {
   const uint32_t *x = operands;
-  const int32_t wide = shape->places[1] > 20;
   for (; plan->groups > 0; plan->groups--) {
     const uint32_t *sums = plan->sums;
     for (const uint32_t *q = plan->weights; q < plan->end; q += plan->segment_bytes / 4) {
@@ -97,7 +97,7 @@ static void core(const void *operands, mpq_lanes_t *plan, int32_t words, const s
       x += words * taps, sums += plan->pitch_bytes / 4;
     }
     x += plan->skip_bytes / 4;
-    plan->acc += words * shape->pixels, plan->sums += words << wide;
+    plan->acc += words * shape->pixels, plan->sums += words;
   }
 }
 
@@ -141,7 +141,7 @@ DEFINE_EXPAND(2)
   void mpq_channels_##NAME(const void *operands, const void *w, const uint32_t *totals,         \
                            void *weights, int32_t *acc, const int32_t *icn, int32_t channels,   \
                            int32_t channel, int32_t pixels, int32_t k, int32_t room) {          \
-    const int32_t words = (pixels + (PIXELS) - 1) / (PIXELS), wide = (ONES) >> 21 != 0;         \
+    const int32_t words = (pixels + (PIXELS) - 1) / (PIXELS);                                   \
     const int32_t *centres = centres_of(icn, channels), *block = centres + channel / 2;         \
     const int32_t segment = centres[(channels + 3) / 4 * 2];                                    \
     const int32_t whole = segment >= k, chunk = whole ? room : room / segment * segment;        \
@@ -150,8 +150,8 @@ DEFINE_EXPAND(2)
     prepare(&plan, 1, (uint32_t)block[1], ONES, PLACE, UNIT);                                   \
     plan.weights = weights;                                                                     \
     plan.segment_bytes = 8 * segment, plan.channel_bytes = 4 * words * (PIXELS);                \
-    plan.pitch_bytes = 4 * words << wide;                                                       \
-    for (int32_t done = 0; done < k; done += chunk, totals += chunk / segment * words << wide) { \
+    plan.pitch_bytes = 4 * words;                                                               \
+    for (int32_t done = 0; done < k; done += chunk, totals += chunk / segment * words) {         \
       const int32_t taps = k - done < chunk ? k - done : chunk;                                 \
       plan.resume = whole && done > 0, plan.suspend = whole && done + taps < k;                 \
       const uint32_t *x = (const uint32_t *)operands + 2 * done;                                \

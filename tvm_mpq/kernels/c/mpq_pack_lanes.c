@@ -71,13 +71,14 @@ INLINE uint32_t spread(uint32_t codes, const shape_t *shape, const uint32_t *pla
   return word;
 }
 
-/* Lanes of a sum of words, to the sums of their pixels and to the sum of words P. */
-INLINE void add_lanes(int32_t *sums, uint64_t *total, uint32_t sum, const shape_t *shape) {
+/* Lanes of a sum of words, to the sums of their pixels and to the sum of words P; of pixels far
+ * apart, which would take two words, to a halfword each. */
+INLINE void add_lanes(int32_t *sums, uint32_t *total, uint32_t sum, const shape_t *shape) {
   for (uint32_t j = 0; j < shape->pixels; j++) {
     const uint32_t above = j + 1 < shape->pixels ? 32u - shape->sum_places[j + 1] : 0u;
     const uint32_t lane = sum << above >> (above + shape->sum_places[j]);
     sums[j] += (int32_t)lane;
-    *total += (uint64_t)lane << shape->places[j];
+    *total += lane << (shape->places[1] > 20 ? 16 * j : shape->places[j]);
   }
 }
 
@@ -120,12 +121,11 @@ INLINE uint64_t fill(uint32_t *to, const source_t *from, int32_t offset, int32_t
 /* All taps of `count` words; side: sums of x of their pixels; totals: [segment][words]. */
 INLINE void group(uint32_t *to, uint32_t count, int32_t *side, uint32_t *totals,
                   const source_t *from, const channels_t *x, const shape_t *shape, fill_t *fill_) {
-  const int32_t wide = shape->places[1] > 20;
   const int32_t run = ((1 << shape->sum_places[1]) - 1) / ((1 << shape->bits) - 1);
   int32_t sums[6] = {0, 0, 0, 0, 0, 0};
-  for (int32_t tap = 0; tap < x->k; totals += x->words << wide) {
+  for (int32_t tap = 0; tap < x->k; totals += x->words) {
     const int32_t end = x->k - tap < x->segment ? x->k : tap + x->segment;
-    uint64_t total[2] = {0, 0};
+    uint32_t total[2] = {0, 0};
     while (tap < end) {
       const int32_t stop = end - tap < run ? end : tap + run;
       const int32_t filled = stop < x->channels ? stop : x->channels;
@@ -141,10 +141,7 @@ INLINE void group(uint32_t *to, uint32_t count, int32_t *side, uint32_t *totals,
       }
     }
     for (uint32_t word = 0; word < count; word++) {
-      totals[word << wide] = (uint32_t)total[word];
-      if (wide) {
-        totals[2 * word + 1] = (uint32_t)(total[word] >> 32);
-      }
+      totals[word] = total[word];
     }
   }
   for (uint32_t j = 0; j < count * shape->pixels; j++) {
@@ -189,7 +186,7 @@ INLINE void group(uint32_t *to, uint32_t count, int32_t *side, uint32_t *totals,
       } else {                                                                                  \
         group(to, 1, side, totals, &from, &x, &shape, NAME##_x##BITS##_1);                      \
       }                                                                                         \
-      to += count * k, side += count * (PIXELS), totals += count << (PLACE1 > 20);              \
+      to += count * k, side += count * (PIXELS), totals += count;                               \
     }                                                                                           \
   }
 
