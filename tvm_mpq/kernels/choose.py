@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tvm_mpq.errors import DoesNotFitError
 from tvm_mpq.kernels import planar
-from tvm_mpq.kernels.lanes import BY_WIDTHS
+from tvm_mpq.kernels.lanes import BY_WIDTHS, K_UNIT
 from tvm_mpq.kernels.pairs import MAX_IMAGE_SPAN
 from tvm_mpq.kernels.spec import GEMM_OPS, PIXEL_TILE, KernelSpec
 from tvm_mpq.kernels.tuned import TunedTable, shipped_table
@@ -78,7 +78,7 @@ def _strips(layer: KernelSpec, target: Target) -> list[KernelSpec]:
     shapes = [(rows, y.width) for rows in range(1, min(y.height, _MAX_ROWS) + 1)]
     shapes += [(1, width) for width in range(unit, y.width, unit)]
     strips = [
-        replace(layer, variant=variant, rows=rows, pixels=width)
+        _with_taps(replace(layer, variant=variant, rows=rows, pixels=width), target)
         for variant in _variants(layer)
         for rows, width in shapes
     ]
@@ -88,9 +88,20 @@ def _strips(layer: KernelSpec, target: Target) -> list[KernelSpec]:
 
 def _variants(layer: KernelSpec) -> list[str]:
     """Families that can do the layer: pairs always, lanes for pointwise sub-byte layers."""
-    lanes = BY_WIDTHS.get((layer.x.bits, layer.w_bits))
+    lanes = BY_WIDTHS.get((layer.x.bits, layer.w_bits), ())
     plain = layer.op == "pointwise_conv2d" and layer.strides == (1, 1) and not any(layer.padding)
-    return ["pairs", lanes.name] if lanes and plain else ["pairs"]
+    return ["pairs", *(one.name for one in lanes if plain)]
+
+
+def _with_taps(strip: KernelSpec, target: Target) -> KernelSpec:
+    """Lanes: the fewest equal parts of the taps whose expanded weights scratch has room for."""
+    if strip.lanes is None:
+        return strip
+    k = strip.padded_reduction
+    parts = (-(-k // (count * K_UNIT)) * K_UNIT for count in range(1, k // K_UNIT + 1))
+    candidates = [replace(strip, taps=taps) for taps in dict.fromkeys(parts)]
+    fitting = (one for one in candidates if one.scratch_bytes <= target.scratch)
+    return next(fitting, candidates[-1])
 
 
 def strip_cycles(spec: KernelSpec) -> float:
@@ -101,7 +112,7 @@ def strip_cycles(spec: KernelSpec) -> float:
         for column in range(0, y.width, spec.pixels):
             pixels = min(spec.rows, y.height - first) * min(spec.pixels, y.width - column)
             total += _lanes_cycles(spec, pixels) if spec.lanes else _pairs_cycles(spec, pixels)
-    return total * y.channels / 2
+    return total * -(-y.channels // spec.channel_tile)
 
 
 def _pairs_cycles(spec: KernelSpec, pixels: int) -> float:
@@ -111,12 +122,18 @@ def _pairs_cycles(spec: KernelSpec, pixels: int) -> float:
 
 
 def _lanes_cycles(spec: KernelSpec, pixels: int) -> float:
-    """A strip of two channels: groups of three, two and one words, and a spill for each segment."""
+    """A strip of four channels: expansion, groups of two words and one, a spill for each segment.
+
+    Weights are taken to spread evenly over their codes; trained ones lie closer together.
+    """
     assert spec.lanes is not None
-    k, words = spec.padded_reduction, -(-pixels // spec.lanes.pixels)
-    threes, left = divmod(words, 3)
-    cost = threes * (4.0 * k + 80) + {0: 0.0, 1: 1.4 * k + 60, 2: 2.9 * k + 60}[left]
-    return cost + 150 + 6 * pixels + words * 2 * k / 32
+    k, words, lanes = spec.padded_reduction, -(-pixels // spec.lanes.pixels), spec.lanes
+    usual = int(0.65 * 2**lanes.bits / (spec.x.max_code * 2 ** (lanes.w_bits - 2)))
+    chunks = -(-k // spec.taps)
+    segments = 1 if usual >= k else -(-k // max(min(usual, spec.taps), K_UNIT))
+    spill = segments * (65 if segments == 1 else 90) + (chunks - 1) * 50 * (segments == 1)
+    groups = words // 2 * (4.12 * k + spill) + words % 2 * (2.7 * k + 0.9 * spill)
+    return (2.5 + lanes.w_bits / 6) * k + groups + 100 * chunks + 22 * pixels + 300
 
 
 def _bands(layer: KernelSpec) -> list[KernelSpec]:

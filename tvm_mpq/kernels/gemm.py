@@ -40,7 +40,7 @@ def channel_weight(spec: KernelSpec, weights: Any, block: Any, o: Any, k: Any) -
     bits = spec.w_bits
     if spec.lanes is not None:
         word = T.shift_right(
-            weights[block, lanes.weight_word(k, bits)],
+            weights[block, lanes.weight_word(k, o, bits)],
             T.Cast("uint32", lanes.weight_bit(k, o, bits)),
         )
         return T.Cast("int32", T.bitwise_and(word, T.uint32((1 << bits) - 1)))
@@ -73,7 +73,7 @@ def gemm_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
     stride_y, stride_x = spec.strides
     top, left = spec.padding[0], spec.padding[1]
     channels, k_real, k_words = y.channels, spec.reduction, spec.padded_reduction
-    pixels, tile = spec.pixels, CHANNEL_TILE
+    pixels, tile = spec.pixels, spec.channel_tile
     weight_rows = -(-channels // tile) * tile
     tiles = -(-y.width // pixels)
     y_per_word, y_words = y.codes_per_word, y.line_words

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from tvm_mpq.errors import AccumulatorOverflowError
-from tvm_mpq.kernels.lanes import pack_lanes, segment_taps, unpack_lanes
+from tvm_mpq.kernels.lanes import Segments, lanes_of, pack_lanes, segments_of, unpack_lanes
 from tvm_mpq.kernels.layout import (
     pack_dense_weights,
     pack_depthwise_weights,
@@ -54,19 +56,27 @@ def unpack_weights(spec: KernelSpec, words: Words, shape: tuple[int, ...]) -> Co
 def pack_icn(spec: KernelSpec, icn: IcnParams, codes: Codes) -> Int32:
     """Requantization parameters as int32 words: Bq[C], M0[C], then (shift, Zw) halfwords.
 
+    Lanes add (c, b) halfwords, the taps of a segment and the number of segments (lanes.py).
     -Zx * sum(W - Zw) is folded into Bq: the kernels multiply raw codes and feed Zx at borders.
 
     Raises AccumulatorOverflowError when a partial sum of the kernel could leave int32.
     """
     centred = codes.reshape(codes.shape[0], -1).astype(np.int64) - icn.zw.astype(np.int64)[:, None]
     bq = icn.bq.astype(np.int64) - spec.x.zero_point * centred.sum(axis=1)
-    _prove_partial_sums(spec, icn, codes, bq)
-    channels = spec.output.channels
-    halves = np.zeros(-(-channels // 2) * 2, np.uint16)
-    halves[:channels] = icn.shift.astype(np.uint16) | (icn.zw.astype(np.uint16) << 8)
-    segment = [] if spec.lanes is None else [segment_taps(spec, codes)]
-    parts = [bq.astype(np.int32), icn.m0, halves.view(np.int32), np.array(segment, np.int32)]
+    segments = None if spec.lanes is None else segments_of(spec, codes, icn.zw)
+    _prove_partial_sums(spec, icn, codes, bq, segments)
+    parts = [bq.astype(np.int32), icn.m0, _halfwords(icn.shift, icn.zw)]
+    if segments is not None:
+        parts.append(_halfwords(segments.centres, segments.starts, 4))
+        parts.append(np.array([segments.taps, segments.count], np.int32))
     return np.concatenate(parts)
+
+
+def _halfwords(low: npt.NDArray[Any], high: npt.NDArray[Any], unit: int = 2) -> Int32:
+    """Two bytes for each channel, two channels a word, zeros up to a multiple of ``unit``."""
+    halves = np.zeros(-(-len(low) // unit) * unit, np.uint16)
+    halves[: len(low)] = low.astype(np.uint16) | (high.astype(np.uint16) << 8)
+    return halves.view(np.int32)
 
 
 def pack_add(params: AddParams) -> Int32:
@@ -85,14 +95,24 @@ def pack_pool(bq: int, m0: int, shift: int) -> Int32:
 
 
 def _prove_partial_sums(
-    spec: KernelSpec, icn: IcnParams, codes: Codes, bq: npt.NDArray[np.int64]
+    spec: KernelSpec,
+    icn: IcnParams,
+    codes: Codes,
+    bq: npt.NDArray[np.int64],
+    segments: Segments | None,
 ) -> None:
-    """Bound sum X*W, Zw * sum X and their difference with Bq over every prefix of the sum."""
+    """Bound sum X*W, Zw * sum X and their difference with Bq over every prefix of the sum.
+
+    Of lanes: b and the lanes of all segments, (c - Zw) * sum X, and Bq.
+    """
     flat = codes.reshape(codes.shape[0], -1).astype(np.int64)
     largest_x = spec.x.max_code
     if spec.op == "depthwise_conv2d":
         sums = largest_x * np.abs(flat - icn.zw.astype(np.int64)[:, None]).sum(axis=1)
         bound = sums + np.abs(bq)
+    elif segments is not None:
+        sums = largest_x * flat.shape[1] * np.abs(segments.centres - icn.zw.astype(np.int64))
+        bound = sums + np.abs(bq) + 2 * segments.count * (1 << lanes_of(spec).bits)
     else:
         products = largest_x * flat.sum(axis=1)
         zero_points = largest_x * flat.shape[1] * icn.zw.astype(np.int64)

@@ -63,6 +63,7 @@ class KernelSpec:
     kernel, strides: (y, x). padding: (top, left, bottom, right) in pixels.
     pixels: gemm only, the pixels of a row that are packed, multiplied and stored together.
     rows: output rows that are packed, multiplied and stored together.
+    taps: lanes only, how many taps of the weights are expanded at a time.
     variant: the family of micro-kernels; "" is the plain one, which does every shape.
     """
 
@@ -75,6 +76,7 @@ class KernelSpec:
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     pixels: int = 0
     rows: int = 1
+    taps: int = 0
     variant: str = ""
 
     def __post_init__(self) -> None:
@@ -149,9 +151,10 @@ class KernelSpec:
     @property
     def _variant(self) -> str:
         if self.op == "dense":
-            return f"c{CHANNEL_TILE}_pairs" if self.variant else f"c{DENSE_TILE}_smlad"
+            return f"c{self.channel_tile}_{self.variant or 'smlad'}"
         if self.lanes is not None:
-            return f"p{self.lanes.pixels}c{CHANNEL_TILE}r{self.rows}_umlal{self.lanes.bits}"
+            tile = f"p{self.lanes.pixels}c{self.channel_tile}r{self.rows}k{self.taps}"
+            return f"{tile}_umlal{self.lanes.bits}"
         if self.variant == "pairs":
             return f"p{PIXEL_TILE}c{CHANNEL_TILE}r{self.rows}_pairs"
         if self.op in GEMM_OPS:
@@ -180,6 +183,13 @@ class KernelSpec:
         return self.rows * (1 if self.op == "dense" else self.pixels)
 
     @property
+    def channel_tile(self) -> int:
+        """Output channels that share one pass over the operands."""
+        if self.op == "dense" and not self.variant:
+            return DENSE_TILE
+        return CHANNEL_TILE if self.lanes is None else lanes.CHANNELS
+
+    @property
     def lanes(self) -> lanes.Lanes | None:
         """The arrangement of lanes, where the variant names one."""
         return next((one for one in lanes.LANES if one.name == self.variant), None)
@@ -195,10 +205,14 @@ class KernelSpec:
         if self.lanes is not None:
             words = -(-self.strip_pixels // self.lanes.pixels)
             pixels = words * self.lanes.pixels
+            ahead = self.output.codes_per_word
+            totals = words * lanes.most_segments(self)
             return (
-                ScratchBuffer("operands", (words * self.padded_reduction + _READ_AHEAD,), "uint32"),
-                ScratchBuffer("side", (pixels,), "int32"),
-                ScratchBuffer("acc", (CHANNEL_TILE * pixels + _STORE_AHEAD,), "int32"),
+                ScratchBuffer("operands", (words * self.padded_reduction + 2,), "uint32"),
+                ScratchBuffer("weights", (2 * self.taps + 2,), "uint32"),
+                ScratchBuffer("side", (pixels + ahead,), "int32"),
+                ScratchBuffer("totals", (totals,), "uint32"),
+                ScratchBuffer("acc", (self.channel_tile * pixels + ahead,), "int32"),
             )
         if self.variant == "pairs":
             chunk = min(self.padded_reduction, pairs.K_CHUNK)
@@ -242,14 +256,14 @@ class KernelSpec:
         if self.op == "depthwise_conv2d":
             taps = self.kernel[0] * self.kernel[1] * self.output.channels
             return -(-taps * self.w_bits // WORD_BITS)
-        tile = DENSE_TILE if self.op == "dense" and not self.variant else CHANNEL_TILE
-        blocks = -(-self.output.channels // tile)
-        return blocks * (tile * self.padded_reduction * self.w_bits // WORD_BITS)
+        blocks = -(-self.output.channels // self.channel_tile)
+        return blocks * (self.channel_tile * self.padded_reduction * self.w_bits // WORD_BITS)
 
     @property
     def icn_words(self) -> int:
         """32-bit words of the packed requantization parameters."""
         if self.w_bits:
-            segment = int(self.lanes is not None)
-            return 2 * self.output.channels + -(-self.output.channels // 2) + segment
+            halves = -(-self.output.channels // 2)
+            centres = 0 if self.lanes is None else 2 * -(-self.output.channels // 4) + 2
+            return 2 * self.output.channels + halves + centres
         return _WEIGHTLESS_ICN_WORDS.get(self.op, 0)

@@ -10,6 +10,7 @@ from tvm_mpq.schedule.convolution import strip_schedule
 from tvm_mpq.schedule.dense import dense_pairs_schedule
 from tvm_mpq.schedule.depthwise import planar_schedule
 from tvm_mpq.schedule.intrinsics import dot_intrinsic, gemm_intrinsic
+from tvm_mpq.schedule.lanes import lanes_schedule
 from tvm_mpq.schedule.pool import POOLS, pool_schedule
 
 
@@ -23,14 +24,9 @@ def schedule(spec: KernelSpec, function: tirx.PrimFunc | None = None) -> tirx.Pr
         for p, o, k: acc[p, o] += X[p, k] * W[o, k]
         --> for p, o: acc[p, o] = 0;  for p / 4: mpq_gemm_x8w4_p4c2(&X, &W, &acc, K)
     """
-    if spec.op == "dense" and spec.variant == "pairs":
-        return dense_pairs_schedule(spec).with_attr("global_symbol", spec.symbol)
-    if spec.variant == "pairs" or spec.lanes is not None:
-        return strip_schedule(spec).with_attr("global_symbol", spec.symbol)
-    if spec.variant in planar.VARIANTS:
-        return planar_schedule(spec).with_attr("global_symbol", spec.symbol)
-    if spec.op in POOLS:
-        return pool_schedule(spec).with_attr("global_symbol", spec.symbol)
+    whole = _whole(spec)
+    if whole is not None:
+        return whole.with_attr("global_symbol", spec.symbol)
     function = primfunc(spec) if function is None else function
     if spec.op not in (*GEMM_OPS, "depthwise_conv2d"):
         return function
@@ -53,3 +49,14 @@ def schedule(spec: KernelSpec, function: tirx.PrimFunc | None = None) -> tirx.Pr
         sch.decompose_reduction(core, outer)
         sch.tensorize(inner, gemm_intrinsic(spec.padded_reduction, spec.w_bits))
     return sch.mod[name]
+
+
+def _whole(spec: KernelSpec) -> tirx.PrimFunc | None:
+    """The PrimFunc of kernels whose every block is the call of a micro-kernel."""
+    if spec.lanes is not None:
+        return lanes_schedule(spec)
+    if spec.variant == "pairs":
+        return dense_pairs_schedule(spec) if spec.op == "dense" else strip_schedule(spec)
+    if spec.variant in planar.VARIANTS:
+        return planar_schedule(spec)
+    return pool_schedule(spec) if spec.op in POOLS else None

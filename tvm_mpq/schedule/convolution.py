@@ -1,8 +1,7 @@
 """The scheduled form of convolutions: every block is the call of a micro-kernel.
 
-    pack_rows   mpq_pack_*          x -> operands of a strip of pixels, whole rows or part of one
-    core        mpq_channels_*      for each pair of channels: expand weights, multiply (SMLAD), or
-                                    multiply packed weights in lanes (UMLAL)
+    pack_rows   mpq_pack_pairs_*    x -> operands of a strip of pixels, whole rows or part of one
+    core        mpq_channels_w*     for each pair of channels: expand weights, multiply (SMLAD)
     epilogue    mpq_store*          sums -> codes, whole words
 
 A strip is as large as scratch allows, because it is what shares each weight: a flash line costs 10
@@ -28,18 +27,12 @@ def strip_schedule(spec: KernelSpec) -> tirx.PrimFunc:
     operand_words, side_words, acc_words = (buffer.shape[0] for buffer in spec.scratch)
     band, width = spec.rows, spec.pixels
     tiles = -(-y.width // width)
-    kind = f"w{spec.w_bits}" if spec.lanes is None else spec.variant
-    core, store = f"mpq_channels_{kind}", f"mpq_store{y.bits}"
+    core, store = f"mpq_channels_w{spec.w_bits}", f"mpq_store{y.bits}"
     pack, geometry = pack_function(spec)
-    unit = CHANNEL_TILE if spec.lanes is None else spec.lanes.pixels
-
-    def targets(operands: Any, side: Any) -> tuple[Any, ...]:
-        """What packing writes: operands, and sums of x where the core needs them."""
-        return (operands,) if spec.lanes is None else (operands, side)
 
     def padded(pixels: Any) -> Any:
         """Pixels rounded up to what the core takes at a time."""
-        return T.floordiv(pixels + (unit - 1), unit) * unit
+        return T.floordiv(pixels + 1, 2) * 2
 
     @T.prim_func(s_tir=True)
     def kernel(
@@ -64,12 +57,12 @@ def strip_schedule(spec: KernelSpec) -> tirx.PrimFunc:
             with T.sblock("pack_rows"):
                 v_s, v_t = T.axis.remap("SS", [strip, tile])
                 T.reads(X[0:x_ring, 0 : x_shape[1]])
-                T.writes(operands[0:operand_words], side[0:side_words])
+                T.writes(operands[0:operand_words])
                 T.evaluate(
                     T.call_extern(
                         "int32",
                         pack,
-                        *targets(operands.access_ptr("w"), side.access_ptr("w")),
+                        operands.access_ptr("w"),
                         X.access_ptr("r"),
                         x_ring,
                         y0 + v_s * band,
@@ -144,8 +137,6 @@ def pack_function(spec: KernelSpec) -> tuple[str, tuple[int, ...]]:
     if x.layout == "hwc8":
         return "mpq_pack_pairs_image", (x.channels, k, *window)
     line_words = x.line_words
-    if spec.lanes is not None:
-        return f"mpq_pack_{spec.variant}_x{x.bits}", (x.channels, line_words, k)
     if spec.kernel == (1, 1) and spec.strides == (1, 1) and not any(spec.padding):
         return f"mpq_pack_pairs_pw{x.bits}", (x.channels, line_words, k)
     return "mpq_pack_pairs_window", (x.channels, line_words, k, x.bits, *window)

@@ -7,7 +7,7 @@ from functools import cache, partial
 from itertools import product
 
 from tvm_mpq.kernels.asm import dense, depthwise, depthwise_lanes, lines, umlal
-from tvm_mpq.kernels.asm.epilogue import store_text
+from tvm_mpq.kernels.asm.epilogue import store_block_text, store_sums_text, store_text
 from tvm_mpq.kernels.asm.smlad import core_text, expand_text
 from tvm_mpq.specs import WEIGHT_WIDTHS
 
@@ -31,6 +31,8 @@ _FILES: dict[str, Callable[[], str]] = {
     **{f"mpq_store_y{bits}.S": partial(store_text, bits) for bits in (8, 4, 2)},
     **{f"mpq_store_y{bits}_low.S": partial(store_text, bits, True) for bits in (8, 4, 2)},
     **{f"mpq_dense_w{bits}.S": partial(dense.text, bits) for bits in (8, 4, 2)},
+    **{f"mpq_store_sums_y{bits}_low.S": partial(store_sums_text, bits) for bits in (8, 4, 2)},
+    **{f"mpq_store_block_y{bits}.S": partial(store_block_text, bits) for bits in (8, 4, 2)},
     **{
         f"{family.name_of(*shape)}.S": partial(family.text, *shape)
         for family in (depthwise, depthwise_lanes)

@@ -1,215 +1,175 @@
-/* Pointwise convolutions in the lanes of UMLAL; see asm/umlal.py. */
-#include "mpq_lanes.h"
+/* Pointwise convolutions in the lanes of UMLAL; see asm/umlal.py and lanes.py. */
 #include "mpq_micro_kernels.h"
 
-/* Words P of a strip: first groups of three, then of two, then one; [k][words] inside a group. */
-typedef struct {
-  int32_t threes, twos, ones;
-} groups_t;
-
-static inline groups_t groups_of(int32_t words) {
-  groups_t g = {words / 3, 0, 0};
-  const int32_t left = words % 3;
-  if (left == 2) {
-    g.twos = 1;
-  } else if (left == 1 && g.threes > 0) {
-    g.threes--, g.twos = 2;
-  } else {
-    g.ones = left;
-  }
-  return g;
+/* Words of icn after Bq, M0 and (shift, Zw): halfwords (c, b / unit) of whole blocks, then the taps
+ * of a segment and the number of segments. */
+static inline const int32_t *centres_of(const int32_t *icn, int32_t channels) {
+  return icn + 2 * channels + (channels + 1) / 2;
 }
 
-static inline uint32_t *place(uint32_t *operands, groups_t g, int32_t k, int32_t word,
-                              int32_t *step) {
-  if (word < 3 * g.threes) {
-    *step = 3;
-    return operands + word / 3 * 3 * k + word % 3;
-  }
-  const int32_t rest = word - 3 * g.threes;
-  operands += 3 * g.threes * k;
-  *step = rest < 2 * g.twos ? 2 : 1;
-  return operands + rest / *step * *step * k + rest % *step;
-}
-
-/* Where one word of operands comes from: its pixels lie side by side in one word of a line, or each
- * has a word and a shift of its own. */
-typedef struct {
-  const uint32_t *words[3];
-  int32_t shifts[3];
-  int32_t together;
-} source_t;
-
-/* All taps of one word; the sums of its lanes on the way, `run` taps before a lane is full. */
-static inline void fill(uint32_t *to, int32_t step, int32_t *sums, const source_t *from,
-                        int32_t channels, int32_t line_words, int32_t k, int32_t bits, int32_t i,
-                        int32_t s, int32_t run) {
-  const uint32_t mask = (1u << bits) - 1u, lane = (1u << s) - 1u;
-  int32_t total[3] = {0, 0, 0}, c = 0;
-  while (c < channels) {
-    const int32_t end = channels - c < run ? channels : c + run;
-    uint32_t sum = 0;
-    if (from->together) {
-      const uint32_t *x = from->words[0] + c * line_words;
-      const int32_t shift = from->shifts[0];
-      for (; c < end; c++, x += line_words, to += step) {
-        const uint32_t codes = *x >> shift;
-        uint32_t word = (codes & mask) | (codes & mask << bits) << (s - bits);
-        word |= i == 3 ? (codes & mask << (2 * bits)) << (2 * (s - bits)) : 0u;
-        *to = word;
-        sum += word;
-      }
-    } else {
-      for (; c < end; c++, to += step) {
-        uint32_t word = 0;
-        for (int32_t j = 0; j < i; j++) {
-          word |= (from->words[j][c * line_words] >> from->shifts[j] & mask) << (j * s);
-        }
-        *to = word;
-        sum += word;
-      }
-    }
-    for (int32_t j = 0; j < i; j++) {
-      total[j] += (int32_t)(j == i - 1 ? sum >> (j * s) : sum >> (j * s) & lane);
-    }
-  }
-  for (; c < k; c++, to += step) {
-    *to = 0;
-  }
-  for (int32_t j = 0; j < i; j++) {
-    sums[j] = total[j];
-  }
-}
-
-#define DEFINE_PACK(BITS, NAME, I, S)                                                           \
-  void mpq_pack_##NAME##_x##BITS(void *operands, int32_t *sums, const void *x, int32_t ring,    \
-                                 int32_t row, int32_t rows, int32_t column, int32_t width,      \
-                                 int32_t channels, int32_t line_words, int32_t k) {             \
-    const int32_t pixels = rows * width, words = (pixels + (I) - 1) / (I);                      \
-    const groups_t g = groups_of(words);                                                        \
-    const uint32_t *line = x;                                                                   \
-    int32_t at = 0, r = 0; /* the next pixel: its column and row in the strip */                \
-    for (int32_t word = 0; word < words; word++) {                                              \
-      source_t from;                                                                            \
-      int32_t step;                                                                             \
-      for (int32_t j = 0; j < (I); j++) {                                                       \
-        if (at == 0 || j + word == 0) {                                                         \
-          line = (const uint32_t *)x + (row + r) % ring * channels * line_words;                \
-        }                                                                                       \
-        const int32_t bit = (column + at) * (BITS);                                             \
-        from.words[j] = line + bit / 32;                                                        \
-        from.shifts[j] = bit % 32;                                                              \
-        /* Pixels after the last are copies of it: they belong to nobody. */                    \
-        if ((I) * word + j + 1 < pixels && ++at == width) {                                     \
-          at = 0, r++;                                                                          \
-        }                                                                                       \
-      }                                                                                         \
-      from.together = from.words[0] == from.words[(I) - 1] &&                                   \
-                      from.shifts[(I) - 1] == from.shifts[0] + ((I) - 1) * (BITS);              \
-      uint32_t *to = place(operands, g, k, word, &step);                                        \
-      fill(to, step, sums + (I) * word, &from, channels, line_words, k, BITS, I, S,             \
-           ((1 << (S)) - 1) / ((1 << (BITS)) - 1));                                             \
-    }                                                                                           \
-  }
-
-DEFINE_PACK(4, u14w4, 2, 14)
-DEFINE_PACK(2, u14w4, 2, 14)
-DEFINE_PACK(8, u15w2, 2, 15)
-DEFINE_PACK(4, u10w2, 3, 10)
-DEFINE_PACK(2, u10w2, 3, 10)
-
-/* Bq - Zw * sum x, for two channels at once. */
-static void start(int32_t *acc, const int32_t *sums, const int32_t *icn, int32_t channels,
-                  int32_t channel, int32_t pixels) {
-  const int32_t c = channel, d = channel + 1 < channels ? channel + 1 : channel;
-  const int32_t zero0 = icn[2 * channels + c / 2] >> (c % 2 * 16 + 8) & 0xFF, bq0 = icn[c];
-  const int32_t zero1 = icn[2 * channels + d / 2] >> (d % 2 * 16 + 8) & 0xFF, bq1 = icn[d];
-  int32_t *restrict first = acc, *restrict second = acc + pixels;
-  int32_t p = 0;
-  for (; p + 2 <= pixels; p += 2) {
-    const int32_t even = sums[p], odd = sums[p + 1];
-    first[p] = bq0 - zero0 * even;
-    first[p + 1] = bq0 - zero0 * odd;
-    second[p] = bq1 - zero1 * even;
-    second[p + 1] = bq1 - zero1 * odd;
-  }
-  if (p < pixels) {
-    first[p] = bq0 - zero0 * sums[p];
-    second[p] = bq1 - zero1 * sums[p];
-  }
+/* Start values of the lanes of two channels: places of pixels in P as bits of `ones`. */
+static inline void prepare(mpq_lanes_t *plan, int32_t pair, uint32_t centres, uint32_t ones,
+                           int32_t place, uint32_t unit) {
+  const uint64_t even = (uint64_t)ones * ((centres >> 8 & 0xFFu) * unit);
+  const uint64_t odd = (uint64_t)ones * ((centres >> 24) * unit);
+  const uint64_t start = even + (odd << place);
+  plan->centre[pair] = (centres & 0xFFu) | (centres >> 16 & 0xFFu) << place;
+  plan->minus[pair] = 0u - plan->centre[pair];
+  plan->start[pair][0] = (uint32_t)start;
+  plan->start[pair][1] = (uint32_t)(start >> 32);
 }
 
 #ifndef MPQ_ASSEMBLY
-#define CHUNK 256 /* taps whose words Q are cut out at a time */
 
-/* Words Q of taps [first, first + count). */
-static inline void cut_weights(uint32_t *q, const uint32_t *w, int32_t first, int32_t count,
-                               int32_t bits) {
-  const uint32_t low = (1u << bits) - 1u, mask = low | low << (32 - bits);
-  for (int32_t i = 0; i < count; i++) {
-    const int32_t turn = (first + i) % (16 / bits) * 2 * bits;
-    const uint32_t codes = w[(first + i) * bits / 16];
-    q[i] = (codes >> turn | codes << ((32 - turn) & 31)) & mask;
+/* Places of two or three pixels in P, then of the second channel in Q, as four bytes. */
+typedef struct {
+  int32_t pixels, places[3], channel, bits;
+} shape_t;
+
+static uint64_t multiplied(const uint32_t *x, const uint32_t *q, int32_t step, int32_t taps) {
+  uint64_t sum = 0;
+  for (int32_t tap = 0; tap < taps; tap++) {
+    sum += (uint64_t)x[tap * step] * q[2 * tap];
+  }
+  return sum;
+}
+
+/* The value of the lane that begins at `bit`: no lane above reaches into it. */
+static int32_t lane(uint64_t sum, int32_t bit, const shape_t *shape) {
+  int32_t end = 64;
+  for (int32_t i = 0; i < shape->pixels; i++) {
+    for (int32_t j = 0; j < 2; j++) {
+      const int32_t other = shape->places[i] + j * shape->channel;
+      end = other > bit && other < end ? other : end;
+    }
+  }
+  return (int32_t)(sum << (64 - end) >> (64 - end + bit));
+}
+
+/* Lanes as they are, in the places of the first two channels of the pixels of a group. */
+static int32_t *kept(const mpq_lanes_t *plan, int32_t number, int32_t words) {
+  return plan->acc + number / words * (plan->channel_bytes / 4) + number % words * 2;
+}
+
+static void put_lanes(const mpq_lanes_t *plan, uint64_t sum, int32_t pair, int32_t word,
+                      const shape_t *shape, int32_t first) {
+  for (int32_t i = 0; i < 2 * shape->pixels; i++) {
+    const int32_t channel = i / shape->pixels, pixel = i % shape->pixels;
+    int32_t *acc = plan->acc + (2 * pair + channel) * (plan->channel_bytes / 4) +
+                   word * shape->pixels + pixel;
+    *acc = (first ? 0 : *acc) + lane(sum, shape->places[pixel] + channel * shape->channel, shape);
   }
 }
 
-/* Taps in any order give the same lanes, so a compiler may add several at once. */
-static inline void core(const uint32_t *x, const uint32_t *w, int32_t *acc, int32_t groups,
-                        int32_t channel_bytes, int32_t weight_bytes, int32_t segment_bytes,
-                        int32_t size, int32_t pixels, int32_t s, int32_t bits) {
-  const int32_t k = weight_bytes * 4 / bits, segment = segment_bytes * 4 / bits;
-  uint32_t q[CHUNK];
-  for (int32_t first = 0, count; first < k; first += count) {
-    const int32_t room = segment - first % segment < CHUNK ? segment - first % segment : CHUNK;
-    count = k - first < room ? k - first : room;
-    cut_weights(q, w, first, count, bits);
-    for (int32_t word = 0; word < groups * size; word++) {
-      const uint32_t *from = x + (word / size * k + first) * size + word % size;
-      uint64_t sum = 0;
-      for (int32_t i = 0; i < count; i++) {
-        sum += (uint64_t)from[i * size] * q[i];
-      }
-      for (int32_t lane = 0; lane < 2 * pixels; lane++) {
-        acc[word * pixels + lane / pixels * (channel_bytes / 4) + lane % pixels] +=
-            (int32_t)(sum >> (lane * s) & ((1u << s) - 1u));
-      }
+static void segment(const uint32_t *x, const uint32_t *q, int32_t taps, int32_t words,
+                    const uint32_t *sums, const mpq_lanes_t *plan, const shape_t *shape,
+                    int32_t first) {
+  const int32_t wide = shape->places[1] > 20;
+  uint64_t found[4];
+  for (int32_t i = 0; i < 2 * words; i++) {
+    const int32_t pair = i / words, word = i % words;
+    const uint64_t second = wide ? (uint64_t)(sums[word] >> 16) << shape->places[1] : 0;
+    const uint64_t total = (wide ? sums[word] & 0xFFFFu : sums[word]) + second;
+    const uint64_t start = plan->start[pair][0] | (uint64_t)plan->start[pair][1] << 32;
+    const int32_t *old = kept(plan, i, words);
+    found[i] = plan->resume ? (uint32_t)old[0] | (uint64_t)(uint32_t)old[1] << 32
+                            : start - plan->centre[pair] * total;
+    found[i] += multiplied(x + word, q + pair, words, taps);
+  }
+  for (int32_t i = 0; i < 2 * words; i++) {
+    if (plan->suspend) {
+      kept(plan, i, words)[0] = (int32_t)(uint32_t)found[i];
+      kept(plan, i, words)[1] = (int32_t)(uint32_t)(found[i] >> 32);
+    } else {
+      put_lanes(plan, found[i], i / words, i % words, shape, first);
     }
   }
 }
-#define DEFINE_CORE(NAME, I, S, BITS, SIZE)                                                     \
-  void mpq_core_##NAME##_a##SIZE(const void *x, const void *w, int32_t *acc, int32_t groups,    \
-                                 int32_t channel_bytes, int32_t weight_bytes,                   \
-                                 int32_t segment_bytes) {                                       \
-    core(x, w, acc, groups, channel_bytes, weight_bytes, segment_bytes, SIZE, I, S, BITS);      \
+
+static void core(const void *operands, mpq_lanes_t *plan, int32_t words, const shape_t *shape) {
+  const uint32_t *x = operands;
+  for (; plan->groups > 0; plan->groups--) {
+    const uint32_t *sums = plan->sums;
+    for (const uint32_t *q = plan->weights; q < plan->end; q += plan->segment_bytes / 4) {
+      const int32_t left = (int32_t)(plan->end - q) / 2, most = plan->segment_bytes / 8;
+      const int32_t taps = left < most ? left : most;
+      segment(x, q, taps, words, sums, plan, shape, plan->first && q == plan->weights);
+      x += words * taps, sums += plan->pitch_bytes / 4;
+    }
+    x += plan->skip_bytes / 4;
+    plan->acc += words * shape->pixels, plan->sums += words;
   }
-#else
-#define DEFINE_CORE(NAME, I, S, BITS, SIZE)
+}
+
+#define DEFINE_CORE(NAME, ...)                                          \
+  void mpq_core_##NAME##_a2(const void *operands, mpq_lanes_t *plan) { \
+    const shape_t shape = {__VA_ARGS__};                                \
+    core(operands, plan, 2, &shape);                                    \
+  }                                                                     \
+  void mpq_core_##NAME##_a1(const void *operands, mpq_lanes_t *plan) { \
+    const shape_t shape = {__VA_ARGS__};                                \
+    core(operands, plan, 1, &shape);                                    \
+  }
+
+DEFINE_CORE(u14w4, 2, {0, 14, 0}, 28, 4)
+DEFINE_CORE(u15w2, 2, {0, 15, 0}, 30, 2)
+DEFINE_CORE(u10w2, 3, {0, 10, 20}, 30, 2)
+DEFINE_CORE(u14w8, 2, {0, 30, 0}, 16, 8)
+
+static void expand(const uint32_t *w, uint32_t *q, int32_t taps, int32_t bits) {
+  const uint32_t low = (1u << bits) - 1u, mask = low | low << (32 - bits);
+  const int32_t per_word = 16 / bits;
+  for (int32_t i = 0; i < 2 * taps; i++) {
+    const int32_t k = i / 2, turn = k % per_word * (bits == 8 ? 8 : 2 * bits);
+    const uint32_t word = w[k / per_word * 2 + i % 2];
+    const uint32_t turned = turn ? word >> turn | word << (32 - turn) : word;
+    q[i] = turned & (bits == 8 ? 0x00FF00FFu : mask);
+  }
+}
+
+#define DEFINE_EXPAND(BITS)                                                  \
+  void mpq_expand_lanes_w##BITS(const void *w, void *q, int32_t taps) {      \
+    expand(w, q, taps, BITS);                                                \
+  }
+DEFINE_EXPAND(8)
+DEFINE_EXPAND(4)
+DEFINE_EXPAND(2)
+
 #endif
 
-#define DEFINE_CHANNELS(NAME, I, S, BITS)                                                       \
-  DEFINE_CORE(NAME, I, S, BITS, 3)                                                              \
-  DEFINE_CORE(NAME, I, S, BITS, 2)                                                              \
-  DEFINE_CORE(NAME, I, S, BITS, 1)                                                              \
-  void mpq_channels_##NAME(const void *operands, const void *w, const int32_t *sums,            \
-                           int32_t *acc, const int32_t *icn, int32_t channels, int32_t channel, \
-                           int32_t pixels, int32_t k) {                                         \
-    const int32_t words = (pixels + (I) - 1) / (I), segment = icn[2 * channels + (channels + 1) / 2]; \
-    const groups_t g = groups_of(words);                                                        \
-    const int32_t stride = words * (I) * 4, bytes = k * (BITS) / 4, run = segment * (BITS) / 4; \
-    const uint32_t *x = operands;                                                               \
-    start(acc, sums, icn, channels, channel, words * (I));                                      \
-    if (g.threes) {                                                                             \
-      mpq_core_##NAME##_a3(x, w, acc, g.threes, stride, bytes, run);                            \
-      x += 3 * g.threes * k, acc += 3 * (I) * g.threes;                                         \
-    }                                                                                           \
-    if (g.twos) {                                                                               \
-      mpq_core_##NAME##_a2(x, w, acc, g.twos, stride, bytes, run);                              \
-    }                                                                                           \
-    if (g.ones) {                                                                               \
-      mpq_core_##NAME##_a1(x, w, acc, 1, stride, bytes, run);                                   \
+#define DEFINE_CHANNELS(NAME, PIXELS, ONES, PLACE, UNIT, BITS)                                  \
+  void mpq_channels_##NAME(const void *operands, const void *w, const uint32_t *totals,         \
+                           void *weights, int32_t *acc, const int32_t *icn, int32_t channels,   \
+                           int32_t channel, int32_t pixels, int32_t k, int32_t room) {          \
+    const int32_t words = (pixels + (PIXELS) - 1) / (PIXELS);                                   \
+    const int32_t *centres = centres_of(icn, channels), *block = centres + channel / 2;         \
+    const int32_t segment = centres[(channels + 3) / 4 * 2];                                    \
+    const int32_t whole = segment >= k, chunk = whole ? room : room / segment * segment;        \
+    mpq_lanes_t plan;                                                                           \
+    prepare(&plan, 0, (uint32_t)block[0], ONES, PLACE, UNIT);                                   \
+    prepare(&plan, 1, (uint32_t)block[1], ONES, PLACE, UNIT);                                   \
+    plan.weights = weights;                                                                     \
+    plan.segment_bytes = 8 * segment, plan.channel_bytes = 4 * words * (PIXELS);                \
+    plan.pitch_bytes = 4 * words;                                                               \
+    for (int32_t done = 0; done < k; done += chunk, totals += chunk / segment * words) {         \
+      const int32_t taps = k - done < chunk ? k - done : chunk;                                 \
+      plan.resume = whole && done > 0, plan.suspend = whole && done + taps < k;                 \
+      const uint32_t *x = (const uint32_t *)operands + 2 * done;                                \
+      mpq_expand_lanes_w##BITS((const uint8_t *)w + done * (BITS) / 2, weights, taps);          \
+      plan.end = (uint32_t *)weights + 2 * taps, plan.first = whole || done == 0;               \
+      plan.groups = words / 2, plan.acc = acc, plan.sums = totals;                              \
+      plan.skip_bytes = 8 * (k - taps);                                                         \
+      if (words > 1) {                                                                          \
+        mpq_core_##NAME##_a2(x, &plan);                                                         \
+      }                                                                                         \
+      if (words % 2) {                                                                          \
+        plan.groups = 1;                                                                        \
+        mpq_core_##NAME##_a1(x + (words / 2) * 2 * k - done, &plan);                            \
+      }                                                                                         \
     }                                                                                           \
   }
 
-DEFINE_CHANNELS(u14w4, 2, 14, 4)
-DEFINE_CHANNELS(u15w2, 2, 15, 2)
-DEFINE_CHANNELS(u10w2, 3, 10, 2)
+DEFINE_CHANNELS(u14w4, 2, 1u | 1u << 14, 28, 64, 4)
+DEFINE_CHANNELS(u15w2, 2, 1u | 1u << 15, 30, 128, 2)
+DEFINE_CHANNELS(u10w2, 3, 1u | 1u << 10 | 1u << 20, 30, 4, 2)
+DEFINE_CHANNELS(u14w8, 2, 1u | 1u << 30, 16, 64, 8)

@@ -177,30 +177,77 @@ MPQ_DECLARE_POOL(8);
 MPQ_DECLARE_POOL(4);
 MPQ_DECLARE_POOL(2);
 
-/* Lanes of UMLAL (asm/umlal.py): operands and sums of x of a strip; sums of two channels. */
+/* Lanes of UMLAL (asm/umlal.py): operands of a strip, the sum of x of each pixel, and the sums of
+ * words P of each segment, whose length lies with the requantization parameters. */
 #define DECLARE_LANES_PACK(BITS, NAME)                                                          \
-  void mpq_pack_##NAME##_x##BITS(void *operands, int32_t *sums, const void *x, int32_t ring,    \
+  void mpq_pack_##NAME##_x##BITS(void *operands, int32_t *side, uint32_t *totals,               \
+                                 const int32_t *segment, const void *map, int32_t ring,         \
                                  int32_t row, int32_t rows, int32_t column, int32_t width,      \
                                  int32_t channels, int32_t line_words, int32_t k)
 DECLARE_LANES_PACK(4, u14w4);
 DECLARE_LANES_PACK(2, u14w4);
 DECLARE_LANES_PACK(8, u15w2);
+DECLARE_LANES_PACK(4, u15w2);
 DECLARE_LANES_PACK(4, u10w2);
 DECLARE_LANES_PACK(2, u10w2);
-#define DECLARE_LANES_CORE(NAME, SIZE)                                                          \
-  void mpq_core_##NAME##_a##SIZE(const void *x, const void *w, int32_t *acc, int32_t groups,    \
-                                 int32_t channel_bytes, int32_t weight_bytes,                   \
-                                 int32_t segment_bytes)
+DECLARE_LANES_PACK(2, u14w8);
+/* What a core reads; it changes the first five. A pair is two channels that share a word Q. */
+typedef struct {
+  int32_t groups;           /* of one or two words P */
+  int32_t *acc;             /* [4][pixels] */
+  const uint32_t *sums;     /* of words P, [segment][words] */
+  const uint32_t *sums_now; /* the core's own */
+  int32_t first_now;
+  const uint32_t *weights, *end; /* words Q of the chunk, [taps][2] */
+  int32_t segment_bytes;         /* of words Q */
+  int32_t skip_bytes;            /* operands of a group that belong to other chunks */
+  int32_t pitch_bytes;           /* of sums, from segment to segment */
+  int32_t channel_bytes;         /* of acc, from channel to channel */
+  int32_t first;                 /* nothing in acc yet */
+  int32_t resume, suspend;       /* lanes as they are come from acc, go to acc */
+  uint32_t minus[2];             /* -centre */
+  uint32_t start[2][2];          /* b in every lane: low word, high word */
+  uint32_t centre[2];            /* c of two channels as a word Q */
+} mpq_lanes_t;
 #define DECLARE_LANES(NAME)                                                                     \
-  DECLARE_LANES_CORE(NAME, 3);                                                                  \
-  DECLARE_LANES_CORE(NAME, 2);                                                                  \
-  DECLARE_LANES_CORE(NAME, 1);                                                                  \
-  void mpq_channels_##NAME(const void *operands, const void *w, const int32_t *sums,            \
-                           int32_t *acc, const int32_t *icn, int32_t channels, int32_t channel, \
-                           int32_t pixels, int32_t k)
+  void mpq_core_##NAME##_a2(const void *operands, mpq_lanes_t *plan);                           \
+  void mpq_core_##NAME##_a1(const void *operands, mpq_lanes_t *plan);                           \
+  void mpq_channels_##NAME(const void *operands, const void *w, const uint32_t *totals,         \
+                           void *weights, int32_t *acc, const int32_t *icn, int32_t channels,   \
+                           int32_t channel, int32_t pixels, int32_t k, int32_t room)
 DECLARE_LANES(u14w4);
 DECLARE_LANES(u15w2);
 DECLARE_LANES(u10w2);
+DECLARE_LANES(u14w8);
+/* Packed words of four channels -> words Q of `taps` (a multiple of 8). */
+void mpq_expand_lanes_w8(const void *w, void *q, int32_t taps);
+void mpq_expand_lanes_w4(const void *w, void *q, int32_t taps);
+void mpq_expand_lanes_w2(const void *w, void *q, int32_t taps);
+/* Up to four channels of acc, of which b of every segment is left to subtract and
+ * (c - Zw) * side to add. The first seven words move from channel to channel. */
+typedef struct {
+  const int32_t *acc;
+  uint32_t *y;
+  const int32_t *bq, *m0;
+  const uint16_t *zeros, *centres; /* (shift, Zw), (c, b / unit) */
+  int32_t channels;
+  const int32_t *side;
+  int32_t unit, zy, words, rows; /* unit: of b, times segments; words of a row */
+  int32_t skip_bytes;            /* from the end of the codes of a row of acc to the next row */
+  int32_t y_skip_bytes, line_bytes, pitch_bytes; /* line and pitch: from channel to channel */
+} mpq_store_t;
+#define DECLARE_LANES_STORE(BITS)                                                               \
+  void mpq_store_lanes##BITS(const int32_t *acc, const int32_t *side, void *y, int32_t ring,    \
+                             int32_t row, int32_t rows, int32_t width, int32_t zy,              \
+                             const int32_t *icn, int32_t channels, int32_t channel,             \
+                             int32_t line_words, int32_t pitch, int32_t unit);                  \
+  void mpq_store_block_y##BITS(mpq_store_t *block);                                             \
+  void mpq_store_sums_y##BITS##_low(const int32_t *acc, void *y, const int32_t *icn,            \
+                                    const int32_t *side, int32_t width, int32_t rows,           \
+                                    int32_t stride)
+DECLARE_LANES_STORE(8);
+DECLARE_LANES_STORE(4);
+DECLARE_LANES_STORE(2);
 
 #ifdef __cplusplus
 }

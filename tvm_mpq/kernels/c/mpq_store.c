@@ -66,3 +66,101 @@
 DEFINE_STORE(8)
 DEFINE_STORE(4)
 DEFINE_STORE(2)
+
+/* The same for the sums of lanes: parameters are M0, shift, Zy, c - Zw, Bq. */
+#define DEFINE_PLAIN_SUMS(BITS)                                                             \
+  static void plain_sums##BITS(const int32_t *acc, uint32_t *y, const int32_t *parameters,  \
+                               const int32_t *side, int32_t width, int32_t rows,            \
+                               int32_t stride) {                                            \
+    for (int32_t r = 0; r < rows; r++, acc += width, side += width, y += stride / 4) {      \
+      for (int32_t first = 0; first < width; first += 32 / BITS) {                          \
+        const int32_t left = width - first, codes = left < 32 / BITS ? left : 32 / BITS;    \
+        uint32_t word = 0;                                                                  \
+        for (int32_t j = 0; j < codes; j++) {                                               \
+          const int32_t at = first + j;                                                     \
+          const int32_t phi = acc[at] + parameters[3] * side[at] + parameters[4];           \
+          word |= requantized(phi, parameters[0], parameters[1], parameters[2], (1 << BITS) - 1) \
+                  << (j * BITS);                                                            \
+        }                                                                                   \
+        y[first * BITS / 32] = word;                                                        \
+      }                                                                                     \
+    }                                                                                       \
+  }
+
+/* One channel: the exact way for every shift; low shifts have their assembly. */
+#ifdef MPQ_ASSEMBLY
+#define STORE_LOW(BITS, acc, y, plain, side, width, rows, stride)                         \
+  if (plain[1] >= 17 && plain[1] < 32 && is_normal(plain[0])) {                           \
+    const int32_t low[5] = {plain[0], 32 - plain[1], plain[2], plain[3], plain[4]};       \
+    mpq_store_sums_y##BITS##_low(acc, y, low, side, width, rows, stride);                 \
+  } else
+#else
+#define STORE_LOW(BITS, acc, y, plain, side, width, rows, stride)
+#endif
+
+static inline int32_t is_normal(int32_t m0) {
+  return m0 >= 0x40000000 || m0 < -0x3FFFFFFF || m0 == 0;
+}
+
+#define DEFINE_CHANNEL(BITS)                                                                  \
+  DEFINE_PLAIN_SUMS(BITS)                                                                     \
+  static void channel##BITS(const mpq_store_t *s, int32_t c, int32_t width, int32_t stride) { \
+    const int32_t *acc = s->acc + c * s->pitch_bytes / 4;                                     \
+    const int32_t bq = s->bq[c] - (s->centres[c] >> 8) * s->unit;                             \
+    const int32_t d = (s->centres[c] & 0xFF) - (s->zeros[c] >> 8);                            \
+    const int32_t plain[5] = {s->m0[c], s->zeros[c] & 0xFF, s->zy, d, bq};                    \
+    uint32_t *y = s->y + c * s->line_bytes / 4;                                               \
+    STORE_LOW(BITS, acc, y, plain, s->side, width, s->rows, stride)                           \
+    plain_sums##BITS(acc, y, plain, s->side, width, s->rows, stride);                         \
+  }
+
+#ifdef MPQ_ASSEMBLY
+static int32_t every_shift_is_high(const mpq_store_t *s) {
+  for (int32_t c = 0; c < s->channels; c++) {
+    const uint32_t shift = s->zeros[c] & 0xFFu;
+    if (shift - 32u > 20u) {
+      return 0;
+    }
+  }
+  return 1;
+}
+#define STORE_HIGH(BITS, s)      \
+  if (every_shift_is_high(&s)) { \
+    mpq_store_block_y##BITS(&s); \
+    s.channels = 0;              \
+  }
+#else
+#define STORE_HIGH(BITS, s)
+#endif
+
+/* Rows that do not wrap around the ring, as one block. */
+#define DEFINE_STORE_LANES(BITS)                                                                \
+  DEFINE_CHANNEL(BITS)                                                                          \
+  void mpq_store_lanes##BITS(const int32_t *acc, const int32_t *side, void *y, int32_t ring,    \
+                             int32_t row, int32_t rows, int32_t width, int32_t zy,              \
+                             const int32_t *icn, int32_t channels, int32_t channel,             \
+                             int32_t line_words, int32_t pitch, int32_t unit) {                 \
+    const int32_t *zeros = icn + 2 * channels, *centres = zeros + (channels + 1) / 2;           \
+    const int32_t stride = channels * line_words * 4, words = (width * BITS + 31) / 32;         \
+    mpq_store_t s;                                                                              \
+    s.side = side, s.zy = zy, s.words = words, s.unit = unit * centres[(channels + 3) / 4 * 2 + 1]; \
+    s.skip_bytes = 4 * (width - words * (32 / BITS)), s.y_skip_bytes = stride - 4 * words;      \
+    s.line_bytes = 4 * line_words, s.pitch_bytes = 4 * pitch;                                   \
+    for (row = row < ring ? row : row % ring; rows > 0; rows -= s.rows, row = 0) {              \
+      s.rows = rows < ring - row ? rows : ring - row;                                           \
+      s.channels = channels - channel < 4 ? channels - channel : 4;                             \
+      s.acc = acc, s.y = (uint32_t *)y + (row * channels + channel) * line_words;               \
+      s.bq = icn + channel, s.m0 = s.bq + channels;                                             \
+      s.zeros = (const uint16_t *)zeros + channel;                                              \
+      s.centres = (const uint16_t *)centres + channel;                                          \
+      STORE_HIGH(BITS, s)                                                                       \
+      for (int32_t c = 0; c < s.channels; c++) {                                                \
+        channel##BITS(&s, c, width, stride);                                                    \
+      }                                                                                         \
+      acc += s.rows * width, s.side += s.rows * width;                                          \
+    }                                                                                           \
+  }
+
+DEFINE_STORE_LANES(8)
+DEFINE_STORE_LANES(4)
+DEFINE_STORE_LANES(2)
