@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tvm_mpq.kernels import planar
 from tvm_mpq.kernels.choose import strip_cycles
 from tvm_mpq.kernels.spec import GEMM_OPS, KernelSpec
 
-# Cycles of the planar depthwise kernel, by least squares over benchmarks.kernels.
+# Rough cycles of the planar depthwise kernels: they only rank layers.
 _CHANNEL, _LINE, _LINE_PIXEL, _PIXEL = 500, 40, 2, 10
 
 
@@ -20,7 +21,7 @@ def band_cycles(spec: KernelSpec) -> dict[int, float]:
 
     Empty for kernels that share nothing among rows.
     """
-    if spec.op == "depthwise_conv2d" and spec.variant == "planar":
+    if spec.op == "depthwise_conv2d" and spec.variant in planar.VARIANTS:
         cycles = _depthwise_cycles
     elif spec.op in GEMM_OPS and spec.op != "dense" and spec.variant:
         cycles = _strip_cycles
