@@ -123,6 +123,7 @@ def check_refusal(result: Result, words: list[str]) -> None:
         ({"--range-method": "median"}, ["'median'", "mse"]),
         ({"--policy": "guess"}, ["'guess'", "sensitivity"]),
         ({"--widths": "8,4,3"}, ["(8, 4, 3)", "(8, 4, 3, 2)"]),
+        ({"--latency": "1000"}, ["latency with policy 'paper'", "'sensitivity'"]),
         ({"--widths": "narrow"}, ["'narrow'", "8,4,3,2"]),
         ({"--quantization": "nowhere.npz"}, ["nowhere.npz: no such quantization"]),
         ({"-o": "images"}, ["images exists"]),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tvm_mpq.kernels.tuned import TunedTable
     from tvm_mpq.memory.stages import StagePlan
     from tvm_mpq.pipeline import CalibratedModel, IntegerModel
+    from tvm_mpq.quant.bit_program import Limit
     from tvm_mpq.quant.result import QuantizationResult
 
 MEMORY_MODELS = ("streamed", "linked", "two-tensor")
@@ -43,6 +44,7 @@ def build(
     input_spec: InputSpec | None = None,
     policy: str = "paper",
     widths: tuple[int, ...] | None = None,
+    latency: int | None = None,
     memory_model: str = "streamed",
     minimize: str = "streaming",
     plan: BitPlan | None = None,
@@ -65,6 +67,8 @@ def build(
         the same budgets; the paper's plan is shown beside it). plan: widths to use instead.
     widths: that weights may have, (8, 4, 2) or (8, 4, 3, 2); 3 is for pointwise and dense layers.
         By default the paper's policy has no 3.
+    latency: sensitivity only; a third budget, in cycles of one inference: the layers with weights,
+        by the table of tuned kernels.
     quantization: weights, ranges and plan of ``quant.reconstruct`` or ``quant.convert``, used as
         they are, instead of a search and of rounding to nearest. reconstruct: recover accuracy for
         the widths found, from the calibration images alone (``quant.reconstruct``; minutes).
@@ -114,7 +118,10 @@ def build(
     builder = _Builder(mod, target, rounding, input_buffer, name, memory_model, minimize)
     if quantization is not None:
         return builder.build(quantization.plan, None, quantization)
-    deployment = builder.build(plan, None if plan else _policy(policy, mod, calibration, widths))
+    limits = _limits(mod, policy, widths, latency)
+    deployment = builder.build(
+        plan, None if plan else _policy(policy, mod, calibration, widths, limits)
+    )
     if not reconstruct:
         return deployment
     return builder.build(*_reconstructed(mod, deployment, calibration, rounding))
@@ -168,6 +175,7 @@ def _policy(
     model: CalibratedModel,
     images: npt.NDArray[np.uint8] | None,
     widths: tuple[int, ...] | None,
+    limits: list[Limit],
 ) -> PaperPolicy | SensitivityPolicy:
     if name == "paper":
         return PaperPolicy(model.layers, widths or WIDTHS)
@@ -176,9 +184,26 @@ def _policy(
             "policy 'sensitivity': no calibration images; give build(calibration=) the images that"
             " damages are to be measured on, 32 to 128 of them"
         )
+    chosen = widths or WEIGHT_WIDTHS
     return SensitivityPolicy(
-        model.layers, model.network, np.asarray(images), widths=widths or WEIGHT_WIDTHS
+        model.layers, model.network, np.asarray(images), widths=chosen, limits=limits
     )
+
+
+def _limits(
+    model: CalibratedModel,
+    policy: str,
+    widths: tuple[int, ...] | None,
+    latency: int | None,
+) -> list[Limit]:
+    if latency is None:
+        return []
+    if policy != "sensitivity":
+        raise InvalidValueError(f"latency with policy {policy!r}: it needs policy 'sensitivity'")
+    from relay_passes.latency import layer_cycles
+    from tvm_mpq.quant.bit_program import latency_limit
+
+    return [latency_limit(latency, layer_cycles(model.module, widths or WEIGHT_WIDTHS))]
 
 
 def _check_option(option: str, value: Any, allowed: tuple[Any, ...]) -> None:

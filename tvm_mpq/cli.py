@@ -45,6 +45,7 @@ _out = click.argument("out", type=click.Path(path_type=Path))
 @click.option("--resize", default="whole", show_default=True, help="whole or crop:FRACTION.")
 @click.option("--policy", default="paper", show_default=True, help="paper or sensitivity.")
 @click.option("--widths", help="Of weights: 8,4,2 or 8,4,3,2.  [default: the policy's]")
+@click.option("--latency", type=int, help="Budget of cycles, for policy sensitivity.")
 @click.option("--quantization", type=click.Path(path_type=Path), help="quantization.npz to use.")
 @click.option("--reconstruct", is_flag=True, help="Recover accuracy from the calibration images.")
 @click.option("--rounding", default="nearest", show_default=True, help="nearest or floor.")
@@ -63,6 +64,7 @@ def compile_command(
     resize: str,
     policy: str,
     widths: str | None,
+    latency: int | None,
     quantization: Path | None,
     reconstruct: bool,
     rounding: str,
@@ -98,6 +100,7 @@ def compile_command(
         input_spec=spec,
         policy=policy,
         widths=_widths(widths),
+        latency=latency,
         quantization=found,
         reconstruct=reconstruct,
         rounding=rounding,

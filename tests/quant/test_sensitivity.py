@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from tests.quant.networks import images, plan_of, small_network
 from tvm_mpq.errors import DoesNotFitError, InvalidValueError
 from tvm_mpq.quant.bit_program import (
+    Limit,
     flash_limit,
+    latency_limit,
     paper_plan_text,
     sensitivity_bit_plan,
     two_tensor_limits,
@@ -89,8 +91,10 @@ def test_is_the_optimum(
 class Policy(SensitivityPolicy):
     """With a made-up damage table in the place of a measured one."""
 
-    def __init__(self, layers: list[LayerSpec], damage: DamageTable) -> None:
-        super().__init__(layers, NETWORK, images(2))
+    def __init__(
+        self, layers: list[LayerSpec], damage: DamageTable, limits: list[Limit] | None = None
+    ) -> None:
+        super().__init__(layers, NETWORK, images(2), limits=limits or [])
         self.damage, self.asked = damage, []
 
     def _measured(self, activations: bool) -> DamageTable:
@@ -133,6 +137,19 @@ def test_cuts_what_fills_the_streamed_memory_at_least_damage(share: float) -> No
             cost = sum(table[n].get(chosen[n], 0.0) for n in names)
             best = min(best, cost)
     assert damage.of_plan(plan) == pytest.approx(best, abs=1e-7)
+
+
+def test_latency_is_a_third_budget() -> None:
+    layers = chain(64, 128, 96)
+    damage = random_damage(layers, 5)
+    cycles = {one.name: {8: 70.0, 4: 70.0, 3: 75.0, 2: 50.0} for one in layers}
+    for budget, narrow in ((210, 0), (200, 1), (150, 3)):
+        policy = Policy(layers, damage, [latency_limit(budget, cycles)])
+        plan = policy.plan(10_000, 10_000, three_at_a_time(layers))
+        assert list(plan.weights.values()).count(2) == narrow
+    with pytest.raises(DoesNotFitError, match="latency: 150 cycles with .*budget is 149, 1 too"):
+        policy = Policy(layers, damage, [latency_limit(149, cycles)])
+        policy.plan(10_000, 10_000, three_at_a_time(layers))
 
 
 def test_nothing_is_measured_where_eight_bits_fit() -> None:

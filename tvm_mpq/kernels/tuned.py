@@ -12,7 +12,7 @@ import logging
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ class LayerClass:
 
 @dataclass(frozen=True)
 class TunedRecord:
-    """The fastest kernel of a class. ``cycles``: of the measured layer, by ``model``.
+    """The fastest kernel of a class. ``cycles``: of the measured layer of ``macs``, by ``model``.
 
     kernel: its name, for people; variant, rows, pixels: those fields of its KernelSpec.
     model: the version of the cycle model, or "board" for cycles read on a chip.
@@ -91,13 +91,14 @@ class TunedRecord:
     rows: int
     pixels: int
     cycles: int
+    macs: int
     model: str = MODEL_VERSION
 
     @staticmethod
     def of(spec: KernelSpec, cycles: int, model: str = MODEL_VERSION) -> TunedRecord:
         """The record of a measured kernel."""
         fields_of = (spec.name, spec.variant, spec.rows, spec.pixels)
-        return TunedRecord(LayerClass.of(spec), *fields_of, cycles, model)
+        return TunedRecord(LayerClass.of(spec), *fields_of, cycles, spec.macs, model)
 
     def matches(self, spec: KernelSpec) -> bool:
         """Whether ``spec`` is the kernel that was recorded."""
@@ -139,6 +140,15 @@ class TunedTable:
             return None
         same = (spec for spec in family if exact and record.matches(spec))
         return next(same, family[0])
+
+    def cycles(self, layer: KernelSpec) -> float | None:
+        """Expected cycles of a layer with weights: those a MAC of its class, or the nearest one.
+
+        None when nothing is known. Weights of 3 bits go by 4: the same core after the unpacking.
+        """
+        wanted = LayerClass.of(replace(layer, w_bits=4) if layer.w_bits == 3 else layer)
+        record = self.records.get(wanted) or self._nearest(wanted)
+        return record.cycles / record.macs * layer.macs if record and record.macs else None
 
     def _nearest(self, wanted: LayerClass) -> TunedRecord | None:
         near = self._kinds.get(wanted.kind, [])

@@ -107,6 +107,19 @@ def two_tensor_limits(layers: Sequence[LayerSpec], budget: int) -> list[Limit]:
     return limits
 
 
+def latency_limit(budget: int, cycles: Mapping[str, Mapping[int, float]]) -> Limit:
+    """Cycles of all layers with weights within ``budget``.
+
+    ``cycles``: layer name -> width of its weights -> cycles, with 8-bit activations: narrower ones
+    are never slower.
+    """
+    costs: dict[Key, dict[int, int]] = {
+        ("weights", name): {bits: round(cost) for bits, cost in table.items()}
+        for name, table in cycles.items()
+    }
+    return Limit("latency", budget, 0, costs, "cycles")
+
+
 def streamed_limit(
     layers: Sequence[LayerSpec],
     activations: Mapping[str, int],

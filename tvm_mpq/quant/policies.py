@@ -13,6 +13,7 @@ import numpy.typing as npt
 from tvm_mpq.errors import DoesNotFitError
 from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.quant.bit_program import (
+    Limit,
     flash_limit,
     paper_plan_text,
     sensitivity_bit_plan,
@@ -50,7 +51,7 @@ class PaperPolicy:
 
 
 class SensitivityPolicy:
-    """The widths of least measured damage under the same budgets.
+    """The widths of least measured damage under the same budgets, and under ``limits`` of weights.
 
     Damages are measured once, on the first use, and only of what the budgets ask to be cut.
     """
@@ -62,9 +63,10 @@ class SensitivityPolicy:
         images: npt.NDArray[np.uint8],
         cache: Path | None = None,
         widths: Sequence[int] = WEIGHT_WIDTHS,
+        limits: Sequence[Limit] = (),
     ) -> None:
         self._layers, self._network, self._cache = layers, network, cache
-        self._widths = tuple(widths)
+        self._widths, self._limits = tuple(widths), tuple(limits)
         self._images = images[:_IMAGES]
         self._damage: dict[bool, DamageTable] = {}
 
@@ -76,11 +78,11 @@ class SensitivityPolicy:
         eight = uniform_bit_plan(self._layers, 8, 8)
         need = ram_model(eight.activations)[0] if ram_model else eight.rw_bytes
         memory_model = "streamed" if ram_model else "two-tensor"
-        if need <= ram and eight.ro_bytes <= flash:
+        if need <= ram and eight.ro_bytes <= flash and self._within_limits(eight):
             eight = replace(eight, policy="sensitivity", memory_model=memory_model)
             return replace(eight, flash_budget=flash, ram_budget=ram)
         damage = self._measured(need > ram)
-        limits = [flash_limit(self._layers, flash, self._widths)]
+        limits = [flash_limit(self._layers, flash, self._widths), *self._limits]
         if ram_model is None:
             limits += two_tensor_limits(self._layers, ram)
         for _ in range(_RAM_ROUNDS):
@@ -97,6 +99,10 @@ class SensitivityPolicy:
             f"bit search: row by row, {need} bytes of RAM are needed, {need - ram} too many, after"
             f" {_RAM_ROUNDS} attempts; give more RAM, or take a lower resolution"
         )
+
+    def _within_limits(self, plan: BitPlan) -> bool:
+        widths = {("weights", name): bits for name, bits in plan.weights.items()}
+        return all(limit.used(widths) <= limit.budget for limit in self._limits)
 
     def compared(self, plan: BitPlan, flash: int, ram: int) -> list[Any]:
         """``plan`` beside the paper's: policy, activations, weights, bytes, predicted damage.
