@@ -131,7 +131,7 @@ INLINE int32_t lane_taps(uint32_t *to, const int32_t *taps, int32_t zero, int32_
   to[6] = (uint32_t)bias * 0x10001u;
   to[9] = (uint32_t)m0;
   to[10] = (uint32_t)zy << 16;
-  if (up >= 0 && up <= 16) {
+  if (up >= 0 && up <= 30) {
     const int32_t most = INT32_MAX >> up;
     if (start > -most && start < most - span) {
       to[7] = 1u << up, to[8] = (uint32_t)start << up;
