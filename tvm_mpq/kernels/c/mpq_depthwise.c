@@ -78,7 +78,7 @@ static __attribute__((noinline)) int32_t only_code(int32_t m0, int32_t sum, int3
   return code == code_of(m0, (int64_t)sum + span, shift, zy, top) ? code : -1;
 }
 
-/* Twelve words for mpq_dw3x3*: taps as W01, W12 of each window row, start, M0, shift - 32,
+/* Ten words for mpq_dw3x3*: taps as W01, W12 of each window row, start, M0, shift - 32,
  * Zy << (shift - 32). False if the core cannot do this channel. */
 INLINE int32_t planar_taps(uint32_t *to, const int32_t *taps, const int32_t *icn,
                                   int32_t channels, int32_t channel, int32_t zy, int32_t top) {
