@@ -26,6 +26,7 @@ SPECS = [
     conv_spec("conv2d", tensor(3, 9, 7, 4, 3), 5, 4, 2, (3, 3), (2, 2), (1, 1, 1, 1)),
     conv_spec("conv2d", IMAGE, 7, 8, 8, (3, 3), (2, 2), (0, 0, 1, 1)),
     conv_spec("depthwise_conv2d", tensor(5, 7, 9, 8, 9), 5, 8, 8, (3, 3), (1, 1), (1,) * 4),
+    conv_spec("dense", tensor(29, 1, 1, 8, 5), 11, 8, 4),
 ]
 
 

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from tvm_mpq.kernels.layout import (
     gemm_position,
+    pack_dense_weights,
     pack_depthwise_weights,
     pack_gemm_weights,
     pack_lines,
     pack_map,
+    unpack_dense_weights,
     unpack_gemm_weights,
     unpack_lines,
     unpack_map,
@@ -108,6 +110,18 @@ def test_gemm_weights(bits: int, out: int, inputs: int, window: int, data: st.Da
     assert np.array_equal(unpack_gemm_weights(words, shape, bits), codes)
     if out % 2:
         assert not words[-1].any()  # rows that fill the tile are zero
+
+
+@given(widths, st.integers(1, 9), st.integers(1, 40), st.integers(0, 999))
+def test_dense_weights(bits: int, out: int, inputs: int, seed: int) -> None:
+    """Word k of four channels side by side, K padded to whole passes."""
+    codes = random_codes((out, inputs), bits, seed)
+    words = pack_dense_weights(codes, bits, 4, 16)
+    assert words.shape == (-(-out // 4) * -(-inputs // 16) * bits // 2, 4)
+    assert np.array_equal(unpack_dense_weights(words, codes.shape, bits), codes)
+    line = unpack_lines(words[: words.shape[0] // -(-out // 4), 0], inputs, bits)
+    gemm = unpack_lines(pack_gemm_weights(codes, bits, 4)[0], inputs, bits)
+    assert np.array_equal(line, gemm)
 
 
 def test_gemm_lines_run_over_the_window_first() -> None:

@@ -16,8 +16,6 @@ and its loop is never left by a mispredicted branch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from tvm_mpq.kernels.asm import ops
 from tvm_mpq.kernels.asm.function import function
 from tvm_mpq.kernels.asm.ops import Op
@@ -158,6 +156,3 @@ def core_text(
         "pop {r4-r11, pc}",
     ]
     return function(name, comment, lines)
-
-
-Text = Callable[[int, int, int], str]

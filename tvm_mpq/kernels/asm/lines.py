@@ -128,29 +128,37 @@ def text(bits: int, left: int, apart: int, words: int, whole: int) -> str:
         "geometry: bytes of a line, of a row; where the two codes right of the map are; Zx.\n"
         f"{words * 32 // bits} codes: {block.cycles:g} cycles."
     )
-    mask = f"mov lr, #{((1 << bits) - 1) * 0x10001:#x}"
-    if whole:
-        end = 64 // bits * words // (1 + apart)
-        lines = [
-            "push {r4-r11, lr}",
-            "sub sp, sp, #20",
-            "ldr r8, [r3, #4]",
-            "ldrd r4, r5, [r3, #8]",
-            "ldr r6, [r3, #16]",
-            f"mov r9, #{end}",
-            "strd r4, r5, [sp, #0]",
-            "strd r8, r9, [sp, #8]",
-            mask,
-            *(["mov r7, r6"] if left else []),
-            "mla r2, r2, r8, r1",
-            ".Lrow:",
-            *block.lines,
-            "bne .Lrow",
-            "add sp, sp, #20",
-            "pop {r4-r11, pc}",
-        ]
-        return function(name, comment, lines)
-    lines = [
+    setup = f"mov lr, #{((1 << bits) - 1) * 0x10001:#x}"
+    end = 64 // bits * words // (1 + apart)
+    lines = _of_whole(block, setup, left, end) if whole else _of_words(block, setup, left, apart)
+    return function(name, comment, lines)
+
+
+def _of_whole(block: Scheduled, setup: str, left: int, end: int) -> list[str]:
+    """Straight code for a line; end: where the code goes that waits at its end."""
+    return [
+        "push {r4-r11, lr}",
+        "sub sp, sp, #20",
+        "ldr r8, [r3, #4]",
+        "ldrd r4, r5, [r3, #8]",
+        "ldr r6, [r3, #16]",
+        f"mov r9, #{end}",
+        "strd r4, r5, [sp, #0]",
+        "strd r8, r9, [sp, #8]",
+        setup,
+        *(["mov r7, r6"] if left else []),
+        "mla r2, r2, r8, r1",
+        ".Lrow:",
+        *block.lines,
+        "bne .Lrow",
+        "add sp, sp, #20",
+        "pop {r4-r11, pc}",
+    ]
+
+
+def _of_words(block: Scheduled, setup: str, left: int, apart: int) -> list[str]:
+    """A loop over the words of a line."""
+    return [
         "push {r4-r11, lr}",
         "sub sp, sp, #28",
         "ldm r3, {r4, r5, r6, r7, r8}",
@@ -159,7 +167,7 @@ def text(bits: int, left: int, apart: int, words: int, whole: int) -> str:
         "sub r5, r5, r4",
         "str r5, [sp, #0]",
         "str r4, [sp, #20]",
-        mask,
+        setup,
         "mov r5, r1",
         ".Lrow:",
         "ldr r6, [sp, #20]",
@@ -184,4 +192,3 @@ def text(bits: int, left: int, apart: int, words: int, whole: int) -> str:
         "add sp, sp, #28",
         "pop {r4-r11, pc}",
     ]
-    return function(name, comment, lines)

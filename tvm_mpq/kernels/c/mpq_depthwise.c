@@ -78,7 +78,7 @@ static __attribute__((noinline)) int32_t only_code(int32_t m0, int32_t sum, int3
   return code == code_of(m0, (int64_t)sum + span, shift, zy, top) ? code : -1;
 }
 
-/* Twelve words for mpq_dw3x3*: taps as W01, W12 of each window row, start, M0, shift - 32,
+/* Ten words for mpq_dw3x3*: taps as W01, W12 of each window row, start, M0, shift - 32,
  * Zy << (shift - 32). False if the core cannot do this channel. */
 INLINE int32_t planar_taps(uint32_t *to, const int32_t *taps, const int32_t *icn,
                                   int32_t channels, int32_t channel, int32_t zy, int32_t top) {
@@ -131,7 +131,7 @@ INLINE int32_t lane_taps(uint32_t *to, const int32_t *taps, int32_t zero, int32_
   to[6] = (uint32_t)bias * 0x10001u;
   to[9] = (uint32_t)m0;
   to[10] = (uint32_t)zy << 16;
-  if (up >= 0 && up <= 16) {
+  if (up >= 0 && up <= 30) {
     const int32_t most = INT32_MAX >> up;
     if (start > -most && start < most - span) {
       to[7] = 1u << up, to[8] = (uint32_t)start << up;

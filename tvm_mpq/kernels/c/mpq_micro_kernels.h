@@ -137,9 +137,9 @@ void mpq_depthwise(const mpq_depthwise_t *d, void *lines, void *taps, const void
 #define MPQ_DW(UNPACK, TAPS, CORE, S, X, W, Y, L, APART, UNITS, C, H, WIDTH, XW, YWIDTH, YW, ZX, \
                ZY, ...)                                                                        \
   do {                                                                                         \
-    static const mpq_depthwise_t layer = {UNPACK, TAPS, CORE, S, X, W, Y, L, APART, UNITS, C,  \
+    static const mpq_depthwise_t mpq_layer = {UNPACK, TAPS, CORE, S, X, W, Y, L, APART, UNITS, C,  \
                                           H, WIDTH, XW, YWIDTH, YW, ZX, ZY};                   \
-    mpq_depthwise(&layer, __VA_ARGS__);                                                        \
+    mpq_depthwise(&mpq_layer, __VA_ARGS__);                                                        \
   } while (0)
 #define MPQ_DW_PLANAR(S, X, W, Y, U, L, N, ...)                                                \
   MPQ_DW(mpq_lines_x##X##_l##L##_##N, mpq_planar_taps_w##W, mpq_dw3x3s##S##_y##Y##_##U, S, X,  \
