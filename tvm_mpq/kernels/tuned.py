@@ -79,7 +79,9 @@ class LayerClass:
 
 @dataclass(frozen=True)
 class TunedRecord:
-    """The fastest kernel of a class. ``cycles``: of the measured layer, by ``model``.
+    """The fastest kernel of a class.
+
+    cycles: of the layer as it was measured (``schedule.space.canonical``: few output channels).
 
     kernel: its name, for people; variant, rows, pixels: those fields of its KernelSpec.
     model: the version of the cycle model, or "board" for cycles read on a chip.
