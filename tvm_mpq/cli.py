@@ -196,7 +196,7 @@ def profile(out: Path, clock_mhz: int, annotate: str | None, as_json: bool) -> N
 @_out
 @click.option(
     "--trials",
-    default=32,
+    default=8,
     type=click.IntRange(1),
     show_default=True,
     help="Kernels to measure for each layer; all of them where it has no more.",

@@ -187,7 +187,7 @@ class Deployment:
         return np.zeros(tuple(self.description["input_shape"]), np.uint8)
 
     def tune(
-        self, trials: int = 32, on: str = "emulator", tracker: str | None = None
+        self, trials: int = 8, on: str = "emulator", tracker: str | None = None
     ) -> NetworkTuning:
         """Measure candidate kernels for every layer, and build this deployment again with the best.
 

@@ -93,6 +93,16 @@ def test_two_boards_share_the_work_and_one_may_die(tracker: Any, tmp_path: Path)
 
 
 @pytest.mark.null
+def test_without_a_board_nothing_is_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def none(*_: object) -> None:
+        raise ToolError("no ST-LINK found")
+
+    monkeypatch.setattr("tvm_mpq.micro.board.find_port", none)
+    with pytest.raises(ToolError, match="no ST-LINK"):
+        tune_layers([pointwise()], candidates_of, tmp_path, as_place("board"), trials=2)
+
+
+@pytest.mark.null
 def test_a_tracker_that_is_not_there_is_named() -> None:
     with pytest.raises(ToolError, match="127.0.0.1:1 does not answer.*rpc_tracker"):
         as_place("emulator", "127.0.0.1:1").__enter__()

@@ -38,6 +38,17 @@ def test_the_space_has_every_candidate_once_and_a_family_each(layer: KernelSpec)
     assert len(found) == len(ranked) and set(found) == set(ranked)
 
 
+def test_layers_that_differ_in_what_repeats_are_tuned_together() -> None:
+    wide = replace(pointwise(zero_point=7).output, channels=1000)
+    layer = replace(pointwise(zero_point=7), output=wide, variant="pairs", rows=4, pixels=4)
+    other = replace(pointwise(), output=replace(pointwise().output, channels=64))
+    assert canonical(layer) == canonical(other) != canonical(pointwise(16))
+    assert canonical(pointwise()) == pointwise()  # few channels stay
+    many = replace(depthwise(), inputs=(replace(depthwise().x, channels=512),))
+    many = replace(many, output=replace(many.output, channels=512))
+    assert canonical(many).x.channels == canonical(many).output.channels == 8
+
+
 def test_a_module_without_a_decision_is_no_point() -> None:
     with pytest.raises(ValueError, match="no point of a tuning space"):
         kernel_of(workload(canonical(pointwise())))

@@ -79,7 +79,11 @@ class LayerClass:
 
 @dataclass(frozen=True)
 class TunedRecord:
-    """The fastest kernel of a class. ``cycles``: of the measured layer of ``macs``, by ``model``.
+    """The fastest kernel of a class.
+
+    cycles, macs: of the layer as it was measured (``schedule.space.canonical``: few output
+        channels).
+
 
     kernel: its name, for people; variant, rows, pixels: those fields of its KernelSpec.
     model: the version of the cycle model, or "board" for cycles read on a chip.
@@ -142,9 +146,10 @@ class TunedTable:
         return next(same, family[0])
 
     def cycles(self, layer: KernelSpec) -> float | None:
-        """Expected cycles of a layer with weights: those a MAC of its class, or the nearest one.
+        """Cycles that a layer with weights stays below: those a MAC of its class, or the nearest.
 
-        None when nothing is known. Weights of 3 bits go by 4: the same core after the unpacking.
+        Its own are fewer where it has more output channels than were measured: they share the
+        packing of the input. None when nothing is known. Weights of 3 bits go by 4: the same core after the unpacking.
         """
         wanted = LayerClass.of(replace(layer, w_bits=4) if layer.w_bits == 3 else layer)
         record = self.records.get(wanted) or self._nearest(wanted)

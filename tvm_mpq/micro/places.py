@@ -83,6 +83,13 @@ class BoardPlace(EmulatorPlace):
     name = "board"
     model = ON_BOARD
 
+    def __enter__(self) -> BoardPlace:
+        from tvm_mpq.micro.board import find_port
+
+        super().__enter__()
+        find_port()
+        return self
+
     def build(self, layer: Layer, folder: Path) -> None:
         """See Place."""
         single_layer.build_project(layer, folder)

@@ -38,7 +38,8 @@ CPU = ["-mcpu=cortex-m7", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv5-d16"]
 FLAGS = [*CPU, "-std=c11", "-O2", "-g", "-ffunction-sections", "-fdata-sections"]
 FLAGS += ["-Wall", "-Wextra", "-Werror"]
 LINK = [*CPU, "-nostartfiles", "--specs=nano.specs", "-Wl,--gc-sections", "-Wl,--build-id=none"]
-LINK += ["-Wl,--no-warn-rwx-segments", "-T", str(FIRMWARE / "layer.ld")]
+LINK += ["-Wl,--no-warn-rwx-segments"]
+LINKER_SCRIPT = FIRMWARE / "layer.ld"
 
 Words = npt.NDArray[np.generic]
 
@@ -103,8 +104,8 @@ def _random_pool(spec: KernelSpec, x: npt.NDArray[np.uint8]) -> Layer:
     return Layer(spec, x, empty, pack_pool(pixels // 2, m0, shift), expected)
 
 
-def build(layer: Layer, folder: Path) -> Path:
-    """The ELF of ``layer``; only the kernels it uses are linked."""
+def build(layer: Layer, folder: Path, script: Path = LINKER_SCRIPT) -> Path:
+    """The ELF of ``layer``; only the kernels it uses are linked, as ``script`` places them."""
     (folder / "w.bin").write_bytes(np.ascontiguousarray(layer.weights).tobytes())
     (folder / "icn.bin").write_bytes(np.ascontiguousarray(layer.icn).tobytes())
     (folder / "layer.c").write_text(_source(layer.spec))
@@ -112,15 +113,15 @@ def build(layer: Layer, folder: Path) -> Path:
         '.section .rodata.constants\n.balign 32\n.global w\nw: .incbin "w.bin"\n'
         '.balign 32\n.global icn\nicn: .incbin "icn.bin"\n'
     )
-    return link(folder)
+    return link(folder, script)
 
 
-def link(folder: Path) -> Path:
+def link(folder: Path, script: Path = LINKER_SCRIPT) -> Path:
     """The ELF of ``layer.c`` and ``constants.s`` in ``folder``, with the micro-kernels."""
     kernels = _micro_kernels()
     headers = ["-I", str(kernels)]
     names = ["layer.c", "constants.s", *map(str, sorted(kernels.glob("*.o")))]
-    _compile([*headers, *LINK, *names, "-o", ELF], folder)
+    _compile([*headers, *LINK, "-T", str(script), *names, "-o", ELF], folder)
     return folder / ELF
 
 

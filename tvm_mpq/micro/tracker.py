@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from tvm_mpq.errors import BoardFaultError, InvalidValueError, ToolError
 from tvm_mpq.kernels.layout import pack_map
 from tvm_mpq.micro.places import EmulatorPlace, Place, checked_cycles
 from tvm_mpq.micro.single_layer import ELF, RUN_TIMEOUT, Layer, is_exact, run_elf
+from tvm_mpq.toolchain import require_tool
 
 # What servers register as: boards under the chip's name, board models under one of their own.
 KEYS = {"board": "stm32h7", "emulator": "stm32h7-emulator"}
@@ -63,7 +64,7 @@ class TrackerPlace:
         self._pool: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Place:
-        self._here.__enter__()
+        require_tool("arm-none-eabi-gcc")
         count = self._boards()
         self.batch = 2 * count
         self._pool = ThreadPoolExecutor(count)
@@ -81,8 +82,14 @@ class TrackerPlace:
         """See Place."""
         assert self._pool is not None
         elf, request = self._here.job(layer, folder)
-        future: Future[int] = self._pool.submit(self._run, layer, elf, request)
-        return future.result
+        future = self._pool.submit(self._run, layer, elf, request)
+        return lambda: self._wait(future)
+
+    def _wait(self, future: Future[int]) -> int:
+        patience = _TRIES * RUN_TIMEOUT
+        if not wait([future], patience).done:
+            raise BoardFaultError(f"no board took the layer within {patience:g} s")
+        return future.result()
 
     def _run(self, layer: Layer, elf: bytes, request: dict[str, Any]) -> int:
         data = pack_map(layer.x, layer.spec.x).tobytes()

@@ -23,17 +23,28 @@ from tvm_mpq.kernels.primfunc import primfunc
 from tvm_mpq.kernels.spec import GEMM_OPS, PIXEL_TILE, KernelSpec
 from tvm_mpq.specs import TensorSpec
 
+_OUTPUT_CHANNELS, _DEPTHWISE_CHANNELS = 32, 8
 _LAYER, _KERNELS, _CHOICE = "mpq.layer", "mpq.kernels", "mpq.choice"
 
 
 def canonical(layer: KernelSpec) -> KernelSpec:
-    """``layer`` without tiles and zero points: equal for all layers that are tuned together."""
+    """What is measured for ``layer``: equal for all layers that are tuned together.
 
-    def plain(tensor: TensorSpec) -> TensorSpec:
-        return replace(tensor, zero_point=128 if tensor.layout == "hwc8" else 0)
+    Without tiles and zero points, and with few channels where the others would only repeat their
+    work: a strip is packed once and multiplied pair by pair, a depthwise channel stands alone.
+    """
+    x, y = layer.x, layer.output
+    if layer.op == "depthwise_conv2d":
+        x, y = (_plain(tensor, _DEPTHWISE_CHANNELS) for tensor in (x, y))
+        return replace(layer, inputs=(x,), output=y, variant="", rows=1, pixels=0)
+    most = _OUTPUT_CHANNELS if layer.op in GEMM_OPS and layer.op != "dense" else y.channels
+    inputs = tuple(_plain(tensor, tensor.channels) for tensor in layer.inputs)
+    return replace(layer, inputs=inputs, output=_plain(y, most), variant="", rows=1, pixels=0)
 
-    inputs = tuple(plain(tensor) for tensor in layer.inputs)
-    return replace(layer, inputs=inputs, output=plain(layer.output), variant="", rows=1, pixels=0)
+
+def _plain(tensor: TensorSpec, most: int) -> TensorSpec:
+    zero_point = 128 if tensor.layout == "hwc8" else 0
+    return replace(tensor, zero_point=zero_point, channels=min(tensor.channels, most))
 
 
 @cache  # parsing a PrimFunc takes longer than many a measurement
