@@ -61,10 +61,17 @@ def random_codes(rng: np.random.Generator, tensor: TensorSpec) -> np.ndarray:
     return np.where(extreme, rng.choice([0, tensor.max_code], codes.shape), codes).astype(np.uint8)
 
 
-def weighted_case(spec: KernelSpec, seed: int, codes: str = "", n0: int | None = None) -> Case:
+def weighted_case(
+    spec: KernelSpec,
+    seed: int,
+    codes: str = "",
+    n0: int | None = None,
+    zw: np.ndarray | None = None,
+) -> Case:
     """A convolution or dense layer, randomly requantized to span the codes.
 
     codes: "all max" or "all zero" for inputs and weights alike. n0: the exponent of all scales.
+    zw: the zero point of each channel's weights.
     """
     rng = np.random.default_rng(seed)
     x = random_codes(rng, spec.x)
@@ -72,7 +79,8 @@ def weighted_case(spec: KernelSpec, seed: int, codes: str = "", n0: int | None =
     channels = spec.output.channels
     shape = (channels, 1 if depthwise else spec.x.channels, *spec.kernel)
     weights = rng.integers(0, 1 << spec.w_bits, shape).astype(np.uint8)
-    zw = rng.integers(0, 1 << spec.w_bits, channels).astype(np.uint8)
+    random_zw = rng.integers(0, 1 << spec.w_bits, channels).astype(np.uint8)
+    zw = random_zw if zw is None else zw.astype(np.uint8)
     if codes:
         x[:] = spec.x.max_code if codes == "all max" else 0
         weights[:] = (1 << spec.w_bits) - 1 if codes == "all max" else 0

@@ -38,8 +38,10 @@ def test_json_round_trip() -> None:
 def test_names_and_symbols() -> None:
     wide = tensor(16, 14, 14, 4, 3)
     pointwise = conv_spec("pointwise_conv2d", wide, 8, 8, 4)
-    assert pointwise.name == "pw_x4w4y8_p4c2r14_pairs"
-    assert pointwise.symbol == "mpq_pw_x4w4y8_p4c2r14_pairs_hcw14x14x16_hcw14x14x8_z3_0"
+    assert pointwise.name == "pw_x4w4y8_p2c4r14k16_umlal14"
+    assert pointwise.symbol == "mpq_pw_x4w4y8_p2c4r14k16_umlal14_hcw14x14x16_hcw14x14x8_z3_0"
+    pairs = conv_spec("pointwise_conv2d", wide, 8, 8, 8)
+    assert pairs.name == "pw_x4w8y8_p4c2r14_pairs"
     depthwise = conv_spec("depthwise_conv2d", wide, 16, 2, 8, (3, 3), (2, 1), (1, 1, 1, 1))
     assert depthwise.name == "dw3x3s2x1_x4w8y2_r1"
     add = KernelSpec("add", (wide, tensor(16, 14, 14, 8)), tensor(16, 14, 14, 2))

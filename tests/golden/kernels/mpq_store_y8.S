@@ -25,28 +25,28 @@ mpq_store_y8:
   ldr r7, [sp, #12]
   strd r0, r1, [sp, #16]
 .Lword:
-  ldr r2, [r0, #0]
-  ldr r8, [r0, #4]
-  ldr r9, [r0, #8]
-  ldr r10, [r0, #12]
-  smmla r2, r2, r4, r6
-  smmla r8, r8, r4, r6
-  smmla r9, r9, r4, r6
-  asr r2, r2, r5
+  ldr r3, [r0, #0]
+  ldr r10, [r0, #4]
+  ldr r11, [r0, #8]
+  ldr r12, [r0, #12]
+  smmla r3, r3, r4, r6
   smmla r10, r10, r4, r6
-  asr r8, r8, r5
-  usat r2, #8, r2
-  asr r9, r9, r5
-  usat r8, #8, r8
+  smmla r11, r11, r4, r6
+  asr r3, r3, r5
+  smmla r12, r12, r4, r6
   asr r10, r10, r5
-  usat r9, #8, r9
-  add r0, r0, #16
+  usat r3, #8, r3
+  asr r11, r11, r5
   usat r10, #8, r10
+  asr r12, r12, r5
+  usat r11, #8, r11
+  add r0, r0, #16
+  usat r12, #8, r12
   sub r7, r7, #1
-  orr r2, r2, r8, lsl #8
-  orr r2, r2, r9, lsl #16
-  orr r2, r2, r10, lsl #24
-  str r2, [r1], #4
+  orr r3, r3, r10, lsl #8
+  orr r3, r3, r11, lsl #16
+  orr r3, r3, r12, lsl #24
+  str r3, [r1], #4
   cmp r7, #0
   bne .Lword
 .Lend:
