@@ -83,8 +83,6 @@ class TunedRecord:
 
     cycles, macs: of the layer as it was measured (``schedule.space.canonical``: few output
         channels).
-
-
     kernel: its name, for people; variant, rows, pixels: those fields of its KernelSpec.
     model: the version of the cycle model, or "board" for cycles read on a chip.
     """
