@@ -147,7 +147,8 @@ class TunedTable:
         """Cycles that a layer with weights stays below: those a MAC of its class, or the nearest.
 
         Its own are fewer where it has more output channels than were measured: they share the
-        packing of the input. None when nothing is known. Weights of 3 bits go by 4: the same core after the unpacking.
+        packing of the input. None when nothing is known. Weights of 3 bits go by 4: the same core
+        after the unpacking.
         """
         wanted = LayerClass.of(replace(layer, w_bits=4) if layer.w_bits == 3 else layer)
         record = self.records.get(wanted) or self._nearest(wanted)
