@@ -24,7 +24,7 @@ def depthwise(width: int, x: int, w: int, stride: int = 1, y: int = 8) -> Kernel
     )
 
 
-@pytest.mark.parametrize(("x", "w"), product(WIDTHS, WIDTHS))
+@pytest.mark.parametrize(("x", "w"), list(product(WIDTHS, WIDTHS)))
 def test_lanes_are_chosen_where_none_can_overflow(x: int, w: int) -> None:
     """The worst channel: all taps and all pixels at their largest, or all below the zero point."""
     top_x, top_w = (1 << x) - 1, (1 << w) - 1
