@@ -26,12 +26,35 @@ typedef struct {
   int32_t pixels, places[3], channel, bits;
 } shape_t;
 
-static uint64_t multiplied(const uint32_t *x, const uint32_t *q, int32_t step, int32_t taps) {
-  uint64_t sum = 0;
-  for (int32_t tap = 0; tap < taps; tap++) {
-    sum += (uint64_t)x[tap * step] * q[2 * tap];
+#define PART 128 /* taps that are taken apart at a time, so that a compiler multiplies vectors */
+
+/* Every second value, or all of them. */
+static inline void gather(uint32_t *to, const uint32_t *from, int32_t step, int32_t count) {
+  for (int32_t i = 0; i < count; i++) {
+    to[i] = from[i * step];
   }
-  return sum;
+}
+
+/* Adds the products of each word of P and each pair's Q to found[pair * words + word]. */
+static void multiply(const uint32_t *x, const uint32_t *q, int32_t words, int32_t taps,
+                     uint64_t *found) {
+  uint32_t p[2][PART], w[2][PART];
+  for (int32_t first = 0; first < taps; first += PART) {
+    const int32_t count = taps - first < PART ? taps - first : PART;
+    for (int32_t word = 0; word < words; word++) {
+      gather(p[word], x + first * words + word, words, count);
+    }
+    for (int32_t pair = 0; pair < 2; pair++) {
+      gather(w[pair], q + 2 * first + pair, 2, count);
+      for (int32_t word = 0; word < words; word++) {
+        uint64_t sum = 0;
+        for (int32_t i = 0; i < count; i++) {
+          sum += (uint64_t)p[word][i] * w[pair][i];
+        }
+        found[pair * words + word] += sum;
+      }
+    }
+  }
 }
 
 /* The value of the lane that begins at `bit`: no lane above reaches into it. */
@@ -74,8 +97,8 @@ static void segment(const uint32_t *x, const uint32_t *q, int32_t taps, int32_t 
     const int32_t *old = kept(plan, i, words);
     found[i] = plan->resume ? (uint32_t)old[0] | (uint64_t)(uint32_t)old[1] << 32
                             : start - plan->centre[pair] * total;
-    found[i] += multiplied(x + word, q + pair, words, taps);
   }
+  multiply(x, q, words, taps, found);
   for (int32_t i = 0; i < 2 * words; i++) {
     if (plan->suspend) {
       kept(plan, i, words)[0] = (int32_t)(uint32_t)found[i];

@@ -3,26 +3,32 @@
 
 #define BLOCK 32 /* sums that become codes before the codes become words */
 
+/* At most BLOCK sums to codes, in whole words. */
+static inline void encode(const int32_t *phi, uint32_t *y, int32_t m0, int32_t shift, int32_t zy,
+                          int32_t count, int32_t bits) {
+  const int32_t per_word = 32 / bits, top = (1 << bits) - 1;
+  int32_t codes[BLOCK];
+  for (int32_t j = 0; j < count; j++) {
+    const int64_t code = ((int64_t)m0 * phi[j] >> shift) + zy;
+    codes[j] = (int32_t)(code < 0 ? 0 : code > top ? top : code);
+  }
+  for (int32_t p = 0; p < count; p += per_word) {
+    uint32_t word = 0;
+    for (int32_t j = 0; j < per_word && p + j < count; j++) {
+      word |= (uint32_t)codes[p + j] << (j * bits);
+    }
+    y[p / per_word] = word;
+  }
+}
+
 /* The exact way for every shift; the twin of the assembly as well. */
 #define DEFINE_PLAIN(BITS)                                                                  \
   static void plain##BITS(const int32_t *acc, uint32_t *y, int32_t m0, int32_t shift,       \
                           int32_t zy, int32_t width, int32_t rows, int32_t stride) {        \
-    const int32_t per_word = 32 / BITS, top = (1 << BITS) - 1;                              \
-    int32_t codes[BLOCK];                                                                   \
     for (int32_t r = 0; r < rows; r++, acc += width, y += stride / 4) {                     \
       for (int32_t first = 0; first < width; first += BLOCK) {                              \
         const int32_t count = width - first < BLOCK ? width - first : BLOCK;                \
-        for (int32_t j = 0; j < count; j++) {                                               \
-          const int64_t code = ((int64_t)m0 * acc[first + j] >> shift) + zy;                \
-          codes[j] = (int32_t)(code < 0 ? 0 : code > top ? top : code);                     \
-        }                                                                                   \
-        for (int32_t p = 0; p < count; p += per_word) {                                     \
-          uint32_t word = 0;                                                                \
-          for (int32_t j = 0; j < per_word && p + j < count; j++) {                         \
-            word |= (uint32_t)codes[p + j] << (j * BITS);                                   \
-          }                                                                                 \
-          y[(first + p) / per_word] = word;                                                 \
-        }                                                                                   \
+        encode(acc + first, y + first * BITS / 32, m0, shift, zy, count, BITS);             \
       }                                                                                     \
     }                                                                                       \
   }
@@ -73,16 +79,14 @@ DEFINE_STORE(2)
                                const int32_t *side, int32_t width, int32_t rows,            \
                                int32_t stride) {                                            \
     for (int32_t r = 0; r < rows; r++, acc += width, side += width, y += stride / 4) {      \
-      for (int32_t first = 0; first < width; first += 32 / BITS) {                          \
-        const int32_t left = width - first, codes = left < 32 / BITS ? left : 32 / BITS;    \
-        uint32_t word = 0;                                                                  \
-        for (int32_t j = 0; j < codes; j++) {                                               \
-          const int32_t at = first + j;                                                     \
-          const int32_t phi = acc[at] + parameters[3] * side[at] + parameters[4];           \
-          word |= requantized(phi, parameters[0], parameters[1], parameters[2], (1 << BITS) - 1) \
-                  << (j * BITS);                                                            \
+      for (int32_t first = 0; first < width; first += BLOCK) {                              \
+        const int32_t count = width - first < BLOCK ? width - first : BLOCK;                \
+        int32_t phi[BLOCK];                                                                 \
+        for (int32_t j = 0; j < count; j++) {                                               \
+          phi[j] = acc[first + j] + parameters[3] * side[first + j] + parameters[4];        \
         }                                                                                   \
-        y[first * BITS / 32] = word;                                                        \
+        encode(phi, y + first * BITS / 32, parameters[0], parameters[1], parameters[2], count, \
+               BITS);                                                                       \
       }                                                                                     \
     }                                                                                       \
   }
