@@ -8,7 +8,6 @@ model thinks fastest. What a database knows already is not measured again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy as np
 from tvm_mpq._tvm_compat import s_tir
 from tvm_mpq.kernels.spec import KernelSpec
 from tvm_mpq.schedule.metaschedule import derived_object, meta_schedule
-from tvm_mpq.schedule.space import kernel_of, points
+from tvm_mpq.schedule.space import kernel_of, points, untiled
 
 Candidate: Any = meta_schedule.MeasureCandidate
 
@@ -31,7 +30,7 @@ class StripCostModel(meta_schedule.cost_model.PyCostModel):
 
     def __init__(self) -> None:
         super().__init__()
-        self._measured: dict[KernelSpec, dict[KernelSpec, float]] = {}
+        self._measured: dict[tuple[KernelSpec, str], dict[KernelSpec, float]] = {}
 
     def load(self, path: str) -> None:
         """Nothing to load: the database holds the measurements."""
@@ -63,8 +62,8 @@ class StripCostModel(meta_schedule.cost_model.PyCostModel):
         return max(float(np.dot(_features(spec), weights)), 0.0)
 
 
-def _family(spec: KernelSpec) -> KernelSpec:
-    return replace(spec, rows=1, pixels=0)
+def _family(spec: KernelSpec) -> tuple[KernelSpec, str]:
+    return untiled(spec), spec.variant
 
 
 def _features(spec: KernelSpec) -> tuple[float, float]:

@@ -33,13 +33,20 @@ def canonical(layer: KernelSpec) -> KernelSpec:
     Without tiles and zero points, and with few channels where the others would only repeat their
     work: a strip is packed once and multiplied pair by pair, a depthwise channel stands alone.
     """
-    x, y = layer.x, layer.output
-    if layer.op == "depthwise_conv2d":
+    bare = untiled(layer)
+    x, y = bare.x, bare.output
+    if bare.op == "depthwise_conv2d":
         x, y = (_plain(tensor, _DEPTHWISE_CHANNELS) for tensor in (x, y))
-        return replace(layer, inputs=(x,), output=y, variant="", rows=1, pixels=0)
-    most = _OUTPUT_CHANNELS if layer.op in GEMM_OPS and layer.op != "dense" else y.channels
-    inputs = tuple(_plain(tensor, tensor.channels) for tensor in layer.inputs)
-    return replace(layer, inputs=inputs, output=_plain(y, most), variant="", rows=1, pixels=0)
+        return replace(bare, inputs=(x,), output=y)
+    most = _OUTPUT_CHANNELS if bare.op in GEMM_OPS and bare.op != "dense" else y.channels
+    inputs = tuple(_plain(tensor, tensor.channels) for tensor in bare.inputs)
+    return replace(bare, inputs=inputs, output=_plain(y, most))
+
+
+def untiled(spec: KernelSpec) -> KernelSpec:
+    """The layer that ``spec`` does, without anything that choosing a kernel adds."""
+    layer = (spec.op, spec.inputs, spec.output, spec.w_bits)
+    return KernelSpec(*layer, spec.kernel, spec.strides, spec.padding)
 
 
 def _plain(tensor: TensorSpec, most: int) -> TensorSpec:
