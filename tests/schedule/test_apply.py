@@ -36,7 +36,7 @@ def test_dense_uses_the_single_pixel_kernel() -> None:
     ("bits", "variant", "calls"),
     [
         ((8, 8), "pairs", ["mpq_pack_pairs_pw8", "mpq_channels_w8", "mpq_store8"]),
-        ((4, 4), "u14w4", ["mpq_pack_u14w4_x4", "mpq_channels_u14w4", "mpq_store4"]),
+        ((4, 4), "u14w4", ["mpq_pack_u14w4_x4", "mpq_channels_u14w4", "mpq_store_lanes4"]),
     ],
 )
 def test_blocks_of_a_pointwise_layer_become_calls(

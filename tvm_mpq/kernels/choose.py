@@ -116,13 +116,14 @@ def strip_cycles(spec: KernelSpec) -> float:
 
 
 def _pairs_cycles(spec: KernelSpec, pixels: int) -> float:
-    """A strip of two channels: expansion, groups of four pixels, a group of two."""
+    """A strip of two channels: expansion, groups of four pixels, a group of two, the store."""
     k = spec.padded_reduction
-    return 2 * k + 150 + pixels // 4 * (k * 4.4 + 50) + -(-(pixels % 4) // 2) * (k * 2.4 + 40)
+    groups = pixels // 4 * (k * 4.4 + 50) + -(-(pixels % 4) // 2) * (k * 2.4 + 40)
+    return 2 * k + 150 + groups + 16 * pixels
 
 
 def _lanes_cycles(spec: KernelSpec, pixels: int) -> float:
-    """A strip of four channels: expansion, groups of two words and one, a spill for each segment.
+    """A strip of four channels: expansion, groups of two words and one, spills, the store.
 
     Weights are taken to spread evenly over their codes; trained ones lie closer together.
     """
