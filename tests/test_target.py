@@ -35,7 +35,7 @@ def test_bad_sizes(text: str) -> None:
 def test_defaults_are_the_chip() -> None:
     target = Target("stm32h7")
     assert target.flash == 2 * 1024 * 1024 and target.ram == 512 * 1024
-    assert (target.scratch, target.stack) == (16 * 1024, 8 * 1024)
+    assert (target.scratch, target.stack) == (32 * 1024, 8 * 1024)
     assert target.core == "cortex-m7" and not target.is_host
     assert target.region("DTCM").base == 0x20000000
 

@@ -94,7 +94,7 @@ class Target:
         *,
         flash: int | str | None = None,
         ram: int | str | None = None,
-        scratch: int | str = 16 * 1024,
+        scratch: int | str = 32 * 1024,
         stack: int | str = 8 * 1024,
     ) -> None:
         chip_name, options = _split_options(name)

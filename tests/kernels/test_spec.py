@@ -119,10 +119,10 @@ def test_tiles_shrink_with_the_scratch_limit(y_bits: int) -> None:
 
 
 def test_no_tile_fits() -> None:
-    layer = KernelSpec("conv2d", (tensor(600, 9, 9, 8),), tensor(8, 7, 7, 8), 8, (3, 3))
+    layer = KernelSpec("conv2d", (tensor(1200, 9, 9, 8),), tensor(8, 7, 7, 8), 8, (3, 3))
     needed = replace(layer, pixels=PIXEL_TILE).scratch_bytes
     with pytest.raises(
-        DoesNotFitError, match=rf"9x9x600 map needs {needed} .*{needed - 16384} more"
+        DoesNotFitError, match=rf"9x9x1200 map needs {needed} .*{needed - 32768} more"
     ):
         choose(layer, TARGET)
 

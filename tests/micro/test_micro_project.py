@@ -74,10 +74,10 @@ def test_build_leaves_nothing_half_done(project: Project, firmware: Firmware) ->
             r"[^$]*largest: tvmgen_default_arena 300000[^$]*fix: give -ram=(?P<fix>\d+)",
         ),
         (
-            FakeLibrary(scratch=20000),
+            FakeLibrary(scratch=40000),
             {},
-            r"scratch limit: (?P<need>\d+) bytes needed, 16384 allowed, (?P<over>\d+) over"
-            r"[^$]*tvmgen_default_scratch 20000[^$]*fix: give -scratch=(?P<fix>\d+)",
+            r"scratch limit: (?P<need>\d+) bytes needed, 32768 allowed, (?P<over>\d+) over"
+            r"[^$]*tvmgen_default_scratch 40000[^$]*fix: give -scratch=(?P<fix>\d+)",
         ),
         (
             FakeLibrary(padding=3 << 20),

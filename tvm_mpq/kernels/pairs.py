@@ -30,7 +30,7 @@ Codes = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint32]
 
 K_UNIT = 8
-# Taps expanded at a time: 1 KiB of weights, so that 14 pixels of 512 channels still fit 16 KiB.
+# Taps expanded at a time: 1 KiB of weights, so that operands get most of the scratch.
 K_CHUNK = 256
 MAX_IMAGE_SPAN = 64
 
