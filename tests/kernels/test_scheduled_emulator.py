@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernels.cases import three_bit_cases
+from tests.kernels.cases import TIGHT, three_bit_cases
 from tests.kernels.emulated import run_emulated
 from tests.kernels.harness import Case, conv_spec, global_avg_pool_case, weighted_case
 from tvm_mpq.kernels.choose import choose
@@ -78,7 +78,7 @@ def test_image_input(tmp_path: Path) -> None:
 def test_strips_that_are_parts_of_a_row(tmp_path: Path) -> None:
     wide = KernelSpec("conv2d", (tensor(150, 3, 40, 8),), tensor(3, 3, 40, 8), 4, (3, 3))
     spec = choose(
-        KernelSpec("conv2d", wide.inputs, wide.output, 4, (3, 3), padding=(1,) * 4), TARGET
+        KernelSpec("conv2d", wide.inputs, wide.output, 4, (3, 3), padding=(1,) * 4), TIGHT
     )
     assert spec.variant == "pairs" and spec.pixels < spec.output.width
     check([weighted_case(spec, 1)], tmp_path)
