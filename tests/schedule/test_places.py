@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -64,10 +66,13 @@ def tracker() -> Iterator[Any]:
 
 
 @pytest.mark.emu
+@pytest.mark.slow
 def test_two_boards_share_the_work_and_one_may_die(tracker: Any, tmp_path: Path) -> None:
     address = f"127.0.0.1:{tracker.port}"
-    servers = [serve(address), serve(address)]
+    command = [sys.executable, "-m", "tvm_mpq.micro.tracker", address]
+    servers: list[Any] = [serve(address), subprocess.Popen(command, stdout=subprocess.PIPE)]
     try:
+        assert servers[1].stdout.readline().startswith(b"serving emulator")
         place = as_place("emulator", address)
         assert isinstance(place, TrackerPlace)
         layers = [pointwise(), depthwise()]
@@ -90,6 +95,7 @@ def test_two_boards_share_the_work_and_one_may_die(tracker: Any, tmp_path: Path)
     finally:
         for server in servers:
             server.terminate()
+        servers[1].wait(20)
 
 
 @pytest.mark.null

@@ -13,8 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import socket
 import struct
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -236,6 +238,8 @@ def main() -> None:
     parser.add_argument("--serial", help="ST-LINK serial number, with several boards")
     parser.add_argument("--host", default=LOOPBACK, help="interface to listen on")
     arguments = parser.parse_args()
+    # The server's process would live on without its parent.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server = serve(arguments.tracker, arguments.on, arguments.serial, arguments.host)
     print(f"serving {arguments.on} to {arguments.tracker}", flush=True)
     try:
@@ -247,4 +251,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # What a server's process is sent must come from a module that it can import.
+    from tvm_mpq.micro import tracker
+
+    tracker.main()
