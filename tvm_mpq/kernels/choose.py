@@ -142,8 +142,8 @@ def _bands(layer: KernelSpec) -> list[KernelSpec]:
     y = layer.output
     if not planar.applies(layer):
         return []
-    variant = "lanes" if planar.is_in_lanes(layer) else "planar"
+    variants = ["lanes", "planar"] if planar.is_in_lanes(layer) else ["planar"]
     bands = range(min(y.height, _MAX_ROWS), 0, -1)
-    specs = [replace(layer, variant=variant, rows=rows) for rows in bands]
+    specs = [replace(layer, variant=variant, rows=rows) for variant in variants for rows in bands]
     # Equal bands: 14 rows are one of 14, 28 are two of 14.
     return sorted(specs, key=lambda spec: (-(-y.height // spec.rows), spec.rows))
