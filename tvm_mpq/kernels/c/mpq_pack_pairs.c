@@ -90,6 +90,27 @@ DEFINE_PACK(8)
 DEFINE_PACK(4)
 DEFINE_PACK(2)
 
+/* One pixel of all channels, two a word: its place in a line is the same in all of them. */
+static inline void put_channels(uint32_t *to, int32_t step, const uint32_t *from,
+                                int32_t line_words, int32_t channels, int32_t shift,
+                                uint32_t mask) {
+  for (; channels >= 2; channels -= 2, from += 2 * line_words, to += step) {
+    *to = (from[0] >> shift & mask) | (from[line_words] >> shift & mask) << 16;
+  }
+  if (channels) {
+    *to = from[0] >> shift & mask;
+  }
+}
+
+static inline void put_zeros(uint32_t *to, int32_t step, int32_t channels, uint32_t zx) {
+  for (; channels >= 2; channels -= 2, to += step) {
+    *to = zx | zx << 16;
+  }
+  if (channels) {
+    *to = zx;
+  }
+}
+
 /* Any window and stride; taps beyond the map are code zx. Each tap starts at a pair of its own. */
 void mpq_pack_pairs_window(void *operands, const void *x, int32_t ring, int32_t row, int32_t rows,
                            int32_t column, int32_t width, int32_t channels, int32_t line_words,
@@ -98,23 +119,23 @@ void mpq_pack_pairs_window(void *operands, const void *x, int32_t ring, int32_t 
                            int32_t top, int32_t left, int32_t zx) {
   const target_t t = target_of(operands, rows * width, k);
   const int32_t pairs = (channels + 1) / 2;
-  for (int32_t pixel = 0; pixel < rows * width; pixel++) {
-    const int32_t y0 = (row + pixel / width) * stride_y - top;
-    const int32_t x0 = (column + pixel % width) * stride_x - left;
-    for (int32_t tap = 0; tap < taps_y * taps_x; tap++) {
-      const int32_t in_y = y0 + tap / taps_x, in_x = x0 + tap % taps_x;
-      const int32_t inside = in_y >= 0 && in_y < in_height && in_x >= 0 && in_x < in_width;
-      const uint32_t *line = x;
-      if (inside) {
-        line += in_y % ring * channels * line_words;
-      }
-      for (int32_t c = 0; c < channels; c += 2, line += 2 * line_words) {
-        uint32_t word = (uint32_t)zx | (c + 1 < channels ? (uint32_t)zx << 16 : 0u);
-        if (inside) {
-          word = mpq_code(line, in_x, bits);
-          word |= c + 1 < channels ? mpq_code(line + line_words, in_x, bits) << 16 : 0u;
+  const uint32_t mask = (1u << bits) - 1u;
+  for (int32_t line = 0; line < rows * taps_y; line++) {
+    const int32_t r = line / taps_y, ky = line % taps_y, in_y = (row + r) * stride_y - top + ky;
+    const int32_t there = in_y >= 0 && in_y < in_height;
+    const uint32_t *from = (const uint32_t *)x + (there ? in_y % ring : 0) * channels * line_words;
+    for (int32_t kx = 0; kx < taps_x; kx++) {
+      const int32_t pair = (ky * taps_x + kx) * pairs;
+      int32_t in_x = column * stride_x - left + kx;
+      for (int32_t pixel = r * width; pixel < (r + 1) * width; pixel++, in_x += stride_x) {
+        const int32_t step = (pixel & ~3) + 4 > t.pixels ? 2 : 4;
+        uint32_t *to = slot(&t, pixel, pair);
+        if (there && in_x >= 0 && in_x < in_width) {
+          put_channels(to, step, from + in_x * bits / 32, line_words, channels, in_x * bits % 32,
+                       mask);
+        } else {
+          put_zeros(to, step, channels, (uint32_t)zx);
         }
-        *slot(&t, pixel, tap * pairs + c / 2) = word;
       }
     }
   }
