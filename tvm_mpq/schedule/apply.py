@@ -59,4 +59,5 @@ def _whole(spec: KernelSpec) -> tirx.PrimFunc | None:
         return dense_pairs_schedule(spec) if spec.op == "dense" else strip_schedule(spec)
     if spec.variant in planar.VARIANTS:
         return planar_schedule(spec)
-    return pool_schedule(spec) if spec.op in POOLS else None
+    # A pooled vector is one line of all channels, which the micro-kernel does not read.
+    return pool_schedule(spec) if spec.op in POOLS and spec.x.layout == "hcw" else None
