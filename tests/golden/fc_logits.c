@@ -8,8 +8,8 @@ void mpq_fc_x8w8y32_c4_smlad_vec1x1x19_logits1x1x7(const void *x, int32_t x_ring
   for (int32_t row = 0; row < rows; ++row) {
     int32_t total_ptr[1];
     total_ptr[0] = 0;
-    for (int32_t k = 0; k < 13; ++k) {
-      operands_ptr[(k + 19)] = (uint8_t)0;
+    for (int32_t k = 0; k < 32; ++k) {
+      operands_ptr[k] = (uint8_t)0;
     }
     int32_t cse_v1 = (y0 + row);
     for (int32_t c = 0; c < 19; ++c) {

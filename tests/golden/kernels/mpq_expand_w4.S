@@ -11,7 +11,7 @@
 mpq_expand_w4:
   push {r4-r9, lr}
   ldr r4, [sp, #28]
-  add r2, r0, r2, lsl #0
+  add r2, r0, r2
 .Lexpand:
   ldr r5, [r0, #0]
   ldr r6, [r0, #4]
