@@ -60,7 +60,7 @@ class Row:
     ram: str = ""
     policy: str = "paper"
     method: str = "reconstruct"
-    images: int = 800
+    images: int = 1000
     epochs: int = 1
 
 
@@ -77,7 +77,7 @@ ROWS = {
     "0.75_224-all4": Row(_M75, policy="all4", images=300),
     "0.75_224-all4-qat": Row(_M75, policy="all4", method="qat"),
     "0.75_224-pointwise4": Row(_M75, policy="pointwise4"),
-    "1.0_224-2MB-512kB-sensitivity": Row(_M100, "2MB", "512kB", "sensitivity"),
+    "1.0_224-2MB-512kB-sensitivity": Row(_M100, "2MB", "512kB", "sensitivity", images=800),
     "0.25_128-256kB-76kB-sensitivity": Row(_M25, "256kB", "76kB", "sensitivity"),
     "0.25_128-256kB-76kB-paper": Row(_M25, "256kB", "76kB"),
     "vww_96-192kB-64kB-sensitivity": Row(_VWW, "192kB", "64kB", "sensitivity"),
