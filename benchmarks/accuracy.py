@@ -38,7 +38,8 @@ SENSITIVITY_IMAGES = 64
 _CHUNK = 25
 # First guess of code, constants and alignment beside the weights; then the linked program tells.
 _CODE_BYTES = 20_000
-_ROUNDS = 4
+_ROUNDS = 5
+_MARGIN = 256
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Row:
     ram: str = ""
     policy: str = "paper"
     method: str = "reconstruct"
-    images: int = 800
+    images: int = 1000
     epochs: int = 1
 
 
@@ -76,7 +77,7 @@ ROWS = {
     "0.75_224-all4": Row(_M75, policy="all4", images=300),
     "0.75_224-all4-qat": Row(_M75, policy="all4", method="qat"),
     "0.75_224-pointwise4": Row(_M75, policy="pointwise4"),
-    "1.0_224-2MB-512kB-sensitivity": Row(_M100, "2MB", "512kB", "sensitivity"),
+    "1.0_224-2MB-512kB-sensitivity": Row(_M100, "2MB", "512kB", "sensitivity", images=800),
     "0.25_128-256kB-76kB-sensitivity": Row(_M25, "256kB", "76kB", "sensitivity"),
     "0.25_128-256kB-76kB-paper": Row(_M25, "256kB", "76kB"),
     "vww_96-192kB-64kB-sensitivity": Row(_VWW, "192kB", "64kB", "sensitivity"),
@@ -224,7 +225,9 @@ class Bench:
                 _write(self._elf_path, json.dumps(linked))
                 if needed >= beside:
                     break
-            beside, beside_ram = needed, linked["ram"] - ram_model(plan.activations)[0]
+            # Other widths need other kernels: what missed by little would miss again.
+            beside = needed if linked["fits"] else needed + _MARGIN
+            beside_ram = linked["ram"] - ram_model(plan.activations)[0]
         if found is None:
             raise DoesNotFitError(f"{self.name}: no plan found that links; the last: {linked}")
         return replace(found, flash_budget=flash, ram_budget=ram)
