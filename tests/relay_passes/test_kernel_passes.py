@@ -53,14 +53,14 @@ def test_chosen_kernels_of_small_net() -> None:
     assert op_counts(selected) == op_counts(integer(None, 4, 2))
     assert {node.name: node.attrs["kernel"] for node in nodes(selected)} == {
         "conv2d_0": "conv3x3s2_x8w2y4_p4c2r7_pairs",
-        "depthwise_conv2d_1": "dw3x3s1_x4w2y4_r7_planar",
+        "depthwise_conv2d_1": "dw3x3s1_x4w2y4_r7_lanes",
         "conv2d_2": "pw_x4w2y4_p3c4r7k8_umlal10",
         "add_3": "add_x4x4y4",
         "conv2d_4": "pw_x4w2y4_p3c4r7k8_umlal10",
         "concat_5": "concat_x4x4y4",
         "max_pool2d_6": "maxpool3x3s2_x4y4",
         "global_avg_pool_7": "gap_x4y4",
-        "dense_8": "fc_x4w2y32_c2_smlad",
+        "dense_8": "fc_x4w2y32_c4_smlad",
     }
     assert nodes(selected)[6].attrs["window"] == (3, 3)
 
