@@ -51,7 +51,8 @@ def test_a_layer_as_a_network_of_its_own_gives_the_same_bits(tmp_path: Path) -> 
     outputs, cycles = run_on_emulator(firmware, single_layer.project_inputs(layer), cycles=True)
     assert single_layer.is_exact(layer, outputs[1].tobytes())
     alone = single_layer.measure(layer, tmp_path).cycles
-    assert alone <= cycles[1] < alone + 2000  # entry point, caches that the session has used
+    # The entry point costs more, and the session leaves the caches otherwise.
+    assert abs(int(cycles[1]) - alone) < 2000
     elf, request = BoardPlace().job(layer, tmp_path)
     assert elf[:4] == b"\x7fELF" and request["output_bytes"] == layer.spec.output.nbytes
 

@@ -91,7 +91,7 @@ def test_the_cost_model_learns_what_a_strip_costs() -> None:
 
 def test_the_cost_model_guides_a_large_space(tmp_path: Path) -> None:
     """Many strips are cheap here, few dear: after two of a family the model knows."""
-    layer = canonical(pointwise(64, 16, bits=8))
+    layer = canonical(pointwise(128, 16, bits=8))
 
     def cost(spec: KernelSpec) -> int:
         if not spec.variant:
