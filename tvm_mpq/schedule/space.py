@@ -24,6 +24,7 @@ from tvm_mpq.kernels.spec import GEMM_OPS, PIXEL_TILE, KernelSpec
 from tvm_mpq.specs import TensorSpec
 
 _OUTPUT_CHANNELS, _DEPTHWISE_CHANNELS = 32, 8
+_CACHE_BYTES = 16 * 1024  # of data, STM32H743
 _LAYER, _KERNELS, _CHOICE = "mpq.layer", "mpq.kernels", "mpq.choice"
 
 
@@ -38,7 +39,8 @@ def canonical(layer: KernelSpec) -> KernelSpec:
     if bare.op == "depthwise_conv2d":
         x, y = (_plain(tensor, _DEPTHWISE_CHANNELS) for tensor in (x, y))
         return replace(bare, inputs=(x,), output=y)
-    most = _OUTPUT_CHANNELS if bare.op in GEMM_OPS and bare.op != "dense" else y.channels
+    tiled = bare.op in GEMM_OPS and bare.op != "dense"
+    most = _measured_channels(bare) if tiled else y.channels
     inputs = tuple(_plain(tensor, tensor.channels) for tensor in bare.inputs)
     return replace(bare, inputs=inputs, output=_plain(y, most))
 
@@ -47,6 +49,17 @@ def untiled(spec: KernelSpec) -> KernelSpec:
     """The layer that ``spec`` does, without anything that choosing a kernel adds."""
     layer = (spec.op, spec.inputs, spec.output, spec.w_bits)
     return KernelSpec(*layer, spec.kernel, spec.strides, spec.padding)
+
+
+def _measured_channels(layer: KernelSpec) -> int:
+    """Output channels that are enough, with weights beyond the cache if the layer's are.
+
+    A strip reads all weights once: from flash, where they are more than the cache holds.
+    """
+    channel_bytes = -(-layer.reduction * layer.w_bits // 8)
+    if layer.output.channels * channel_bytes <= _CACHE_BYTES:
+        return _OUTPUT_CHANNELS
+    return max(_OUTPUT_CHANNELS, -(-2 * _CACHE_BYTES // channel_bytes))
 
 
 def _plain(tensor: TensorSpec, most: int) -> TensorSpec:
