@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
+import os
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from itertools import product
+from pathlib import Path
 
 from tvm_mpq.kernels.asm import dense, depthwise, depthwise_lanes, lines, umlal
 from tvm_mpq.kernels.asm.epilogue import store_block_text, store_sums_text, store_text
@@ -42,9 +47,38 @@ _FILES: dict[str, Callable[[], str]] = {
 }
 
 
+def _generate() -> dict[str, str]:
+    return {name: text() for name, text in _FILES.items()} | umlal.all_texts()
+
+
+def _cache_file() -> Path:
+    """A file of the user's cache that belongs to these very generators and rules of the core."""
+    package = Path(__file__).parents[2]
+    digest = hashlib.sha256()
+    for folder in ("kernels", "emulator"):
+        for path in sorted((package / folder).rglob("*.py")):
+            digest.update(path.read_bytes())
+    digest.update((package / "specs.py").read_bytes())
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "tvm_mpq" / f"assembly-{digest.hexdigest()[:16]}.json"
+
+
 @cache
-def _all() -> tuple[tuple[str, str], ...]:
-    return (*((name, text()) for name, text in _FILES.items()), *umlal.all_texts().items())
+def _all() -> dict[str, str]:
+    """Scheduling all kernels takes many seconds, so the texts are kept between processes."""
+    try:
+        path = _cache_file()
+        texts: dict[str, str] = json.loads(path.read_text())
+        return texts
+    except (OSError, ValueError, RuntimeError):  # none yet, damaged, or no home
+        texts = _generate()
+    with contextlib.suppress(OSError, RuntimeError):  # a cache that cannot be written is no error
+        path = _cache_file()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text(json.dumps(texts))
+        temporary.replace(path)
+    return texts
 
 
 def assembly_sources() -> dict[str, str]:
