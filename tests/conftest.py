@@ -6,10 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tvm_mpq.deployment import Deployment
 
 GOLDEN = Path(__file__).with_name("golden")
+
+# The same examples in every run; ``pytest --hypothesis-profile=default`` looks for new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -59,6 +59,7 @@ def test_learned_range_gradients(w: np.ndarray, bits: int) -> None:
 
 @settings(deadline=None)
 @given(VALUES, BITS, st.sampled_from(["min_max", "learned_range"]))
+@example(np.full((1, 1, 2, 2), 1e-45, np.float32), 8, "min_max")
 def test_weights_are_the_real_values_of_their_codes(w: np.ndarray, bits: int, mode: str) -> None:
     weights = torch.from_numpy(w)
     quantizer = WeightQuantizer(mode, bits, weights)

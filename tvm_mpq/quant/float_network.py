@@ -60,11 +60,11 @@ class FloatBlock(nn.Module):
         weights = torch.from_numpy(block.weights).double()
         scaled = weights * torch.from_numpy(block.g)[:, None, None, None]
         self.register_buffer("weights", scaled.float())
-        self.register_buffer("h", torch.from_numpy(block.h).float()[:, None, None])
+        self.register_buffer("h", torch.from_numpy(block.h).float())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[N, O, H, W]."""
-        return convolve(self.block, x, self.weights) + self.h
+        return convolve(self.block, x, self.weights, self.h)
 
 
 def weightless(block: Block, inputs: list[torch.Tensor]) -> torch.Tensor:

@@ -207,14 +207,16 @@ class PoolStep(nn.Module):
         return (value + self.x.zero_point).clamp(0, self.x.max_code).to(torch.uint8)
 
 
-def convolve(block: Block, x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """The block's convolution or dense product [N, O, H, W], zero-padded."""
+def convolve(
+    block: Block, x: torch.Tensor, weights: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The block's convolution or dense product [N, O, H, W], zero-padded; ``bias`` [O]."""
     if block.op == "dense":
-        return (x.flatten(1) @ weights.flatten(1).T)[:, :, None, None]
+        return functional.linear(x.flatten(1), weights.flatten(1), bias)[:, :, None, None]
     top, left, bottom, right = block.padding
     if any(block.padding):
         x = functional.pad(x, (left, right, top, bottom))
-    return functional.conv2d(x, weights, stride=block.strides, groups=block.groups)
+    return functional.conv2d(x, weights, bias, stride=block.strides, groups=block.groups)
 
 
 def run_batches(

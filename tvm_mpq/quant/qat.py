@@ -53,11 +53,14 @@ class QatLayer(nn.Module):
         ``sx``: scale of the inputs; ``half_step``: what rounding to nearest adds, 0 for floor.
         """
         weights = self.quantizer(self.weight)
-        # Borders hold code Zx, whose real value is the offset of the image, not 0.
-        z = convolve(self.block, x - self.x_offset, weights)
-        h = self.h + self.x_offset * self.g * weights.sum((1, 2, 3))
+        h = self.h
+        if self.x_offset:
+            # Borders hold code Zx, whose real value is the offset of the image, not 0.
+            x = x - self.x_offset
+            h = h + self.x_offset * self.g * weights.sum((1, 2, 3))
         h = h + self._rounding_of_bq(h.detach(), sx, half_step)
-        return z * self.g[:, None, None] + h[:, None, None]
+        # g goes through the weights: a pass over them instead of several over the maps.
+        return convolve(self.block, x, weights * self.g[:, None, None, None], h)
 
     def _rounding_of_bq(self, h: torch.Tensor, sx: float, half_step: float) -> torch.Tensor:
         """By how much the offset moves when Bq becomes an integer.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -28,17 +29,18 @@ class _Pact(torch.autograd.Function):
     def forward(ctx: Any, x: torch.Tensor, alpha: torch.Tensor, steps: int, half: float) -> Any:
         ctx.save_for_backward(x, alpha)
         scale = alpha / steps
-        return (
-            torch.floor(x.clamp(min=0.0) / scale + (half + EPSILON)).clamp_(max=steps).mul_(scale)
-        )
+        codes = (x / scale).add_(half + EPSILON).floor_().clamp_(0, steps)
+        return codes.mul_(scale)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         (grad,) = grads
         x, alpha = ctx.saved_tensors
-        above = x >= alpha
-        passed = grad * ((x > 0) & ~above)
-        return passed, (grad * above).sum().reshape(alpha.shape), None, None
+        # Fused passes: maps are larger than the caches.
+        clip = float(alpha.detach())
+        passed = torch.ops.aten.hardtanh_backward(grad, x, 0.0, clip)
+        above = torch.ops.aten.threshold_backward(grad, x, float(np.nextafter(np.float32(clip), np.float32(0))))
+        return passed, above.sum().reshape(alpha.shape), None, None
 
 
 def pact(x: torch.Tensor, alpha: torch.Tensor, bits: int, rounding: str = "floor") -> torch.Tensor:
@@ -89,8 +91,9 @@ class _LearnedRange(torch.autograd.Function):
 def grid_of_range(
     low: torch.Tensor, high: torch.Tensor, steps: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(scale, zero point) of [low, high]; a range of one point has scale 1."""
-    scale = torch.where(high > low, (high - low) / steps, torch.ones_like(low))
+    """(scale, zero point) of [low, high]; a range too small for float32's steps has scale 1."""
+    scale = (high - low) / steps
+    scale = torch.where(scale >= torch.finfo(scale.dtype).tiny, scale, torch.ones_like(scale))
     return scale, torch.round(-low / scale).clamp(0, steps)
 
 
@@ -181,7 +184,7 @@ class ActivationQuantizer(nn.Module):
 
     def range(self) -> tuple[float, float]:
         """(low, high)."""
-        return (self.low, float(self.high)) if self.signed else (0.0, float(self._alpha()))
+        return (self.low, float(self.high)) if self.signed else (0.0, float(self._alpha().detach()))
 
     def _alpha(self) -> torch.Tensor:
         return self.alpha.clamp(1e-6, self.limit)
