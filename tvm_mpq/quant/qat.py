@@ -53,7 +53,7 @@ class QatLayer(nn.Module):
         ``sx``: scale of the inputs; ``half_step``: what rounding to nearest adds, 0 for floor.
         """
         weights = self.quantizer(self.weight)
-        h = self.h
+        h: torch.Tensor = self.h
         if self.x_offset:
             # Borders hold code Zx, whose real value is the offset of the image, not 0.
             x = x - self.x_offset

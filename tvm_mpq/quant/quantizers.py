@@ -39,7 +39,9 @@ class _Pact(torch.autograd.Function):
         # Fused passes: maps are larger than the caches.
         clip = float(alpha.detach())
         passed = torch.ops.aten.hardtanh_backward(grad, x, 0.0, clip)
-        above = torch.ops.aten.threshold_backward(grad, x, float(np.nextafter(np.float32(clip), np.float32(0))))
+        above = torch.ops.aten.threshold_backward(
+            grad, x, float(np.nextafter(np.float32(clip), np.float32(0)))
+        )
         return passed, above.sum().reshape(alpha.shape), None, None
 
 
