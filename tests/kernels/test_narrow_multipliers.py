@@ -91,9 +91,7 @@ def test_more_bits_than_are_kept() -> None:
         *(np.array([v], t) for v, t in ((2**30 + 1, np.int32), (0, np.int8), (0, np.int32))),
         np.zeros(1, np.uint8),
     )
-    with pytest.raises(
-        InvalidValueError, match="_m16, output channel 0: M0 is 1073741825; .*65536"
-    ):
+    with pytest.raises(InvalidValueError, match="_m16, output channel 0: M0 is 1073741825; "):
         pack_icn(spec, icn, np.zeros((1, 2, 1, 1), np.uint8))
     with pytest.raises(InvalidValueError, match="multiplier_bits: 8 bits; allowed are 32 and 16"):
         replace(spec, multiplier_bits=8)
