@@ -2,6 +2,8 @@
 
     mpq.conv2d(..., name="conv2d_0") --> the same with w_bits=8, y_bits=4
 
+and multiplier_bits=16 where the plan has 16-bit multipliers.
+
 ``layer_specs`` turns the module into the plain values that the bit search works on.
 """
 
@@ -84,4 +86,6 @@ class _Annotator(CallRewriter):
         bits = {"y_bits": self._plan.activations[spec.y]}
         if spec.weight_elements:
             bits["w_bits"] = self._plan.weights[spec.name]
+            if self._plan.multiplier_bits(spec.name) != 32:
+                bits["multiplier_bits"] = self._plan.multiplier_bits(spec.name)
         return with_attrs(call, **bits)

@@ -148,10 +148,12 @@ class _Rewriter(Rebuilder):
     def _weighted(self, node: Node, sources: list[Quantization]) -> Any:
         (x,) = sources
         attrs = {"w_bits": node.attrs["w_bits"]}
+        bits = node.attrs.get("multiplier_bits", 32)
+        attrs |= {} if bits == 32 else {"multiplier_bits": bits}
         layer = self._real_layer(node, x.offset)
         attrs |= {key: node.attrs[key] for key in ("strides", "padding") if key in node.attrs}
         if node.var == self._last:
-            icn, codes, scale = logits_icn_params(layer, x.scale, x.zero_point, x.bits)
+            icn, codes, scale = logits_icn_params(layer, x.scale, x.zero_point, x.bits, bits)
             self.logits_scale = scale
             quant = Quantization(scale, 0, LOGITS_BITS)
         else:
@@ -165,6 +167,7 @@ class _Rewriter(Rebuilder):
                 quant.zero_point,
                 quant.bits,
                 self._options.rounding,
+                bits,
             )
         return _icn_operands(icn, codes), attrs, quant
 

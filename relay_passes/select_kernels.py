@@ -75,6 +75,7 @@ def kernel_spec(call: relax.Call) -> KernelSpec:
         kernel=(kernel[0], kernel[1]),
         strides=tuple(attrs.get("strides", (1, 1))),
         padding=tuple(attrs.get("padding", (0, 0, 0, 0))),
+        multiplier_bits=attrs.get("multiplier_bits", 32),
     )
 
 

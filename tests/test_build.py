@@ -49,6 +49,27 @@ def test_what_is_reported_is_what_was_linked(deployment: Deployment) -> None:
 
 
 @pytest.mark.emu
+def test_narrow_multipliers_give_smaller_firmware_of_the_same_semantics() -> None:
+    """Two bytes a channel fewer (a word holds two shifts), and numpy, host and emulator agree."""
+    model = calibrated_small_net()
+    wide, narrow = (
+        build(model, Target("stm32h7"), multipliers=(bits,), name=f"m{bits}") for bits in (32, 16)
+    )
+    layers = zip(wide.description["layers"], narrow.description["layers"], strict=True)
+    for before, after in layers:
+        saved = 4 * -(-before["output"][0] // 2) if before["w_bits"] else 0
+        assert before["side_bytes"] - after["side_bytes"] == saved
+        assert after["kernel"] == before["kernel"] + "_m16" * bool(saved)
+    assert narrow.description["plan"]["ro_bytes"] < wide.description["plan"]["ro_bytes"]
+    assert narrow.firmware.flash_bytes < wide.firmware.flash_bytes
+    images = random_images(2, seed=7)
+    assert narrow.integer is not None
+    expected = [evaluate_integer(narrow.integer.module, image).tolist() for image in images]
+    assert narrow.run(images, on="host").tolist() == expected
+    assert narrow.run(images, on="emulator").tolist() == expected
+
+
+@pytest.mark.emu
 def test_linked_model_cuts_what_two_tensors_would_keep() -> None:
     """The arena of the linked program is larger than two tensors: the search must cut more."""
     model = calibrated_small_net()

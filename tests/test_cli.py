@@ -124,6 +124,8 @@ def check_refusal(result: Result, words: list[str]) -> None:
         ({"--policy": "guess"}, ["'guess'", "sensitivity"]),
         ({"--widths": "8,4,3"}, ["(8, 4, 3)", "(8, 4, 3, 2)"]),
         ({"--latency": "1000"}, ["latency with policy 'paper'", "'sensitivity'"]),
+        ({"--multipliers": "16,32"}, ["(16, 32)", "(32, 16)"]),
+        ({"--multipliers": "small"}, ["'small'", "32,16"]),
         ({"--widths": "narrow"}, ["'narrow'", "8,4,3,2"]),
         ({"--quantization": "nowhere.npz"}, ["nowhere.npz: no such quantization"]),
         ({"-o": "images"}, ["images exists"]),

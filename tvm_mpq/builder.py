@@ -20,7 +20,7 @@ from tvm_mpq.memory.stages import MINIMIZE
 from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.quant.policies import POLICIES, PaperPolicy, SensitivityPolicy
 from tvm_mpq.recipe import Recipe
-from tvm_mpq.specs import WEIGHT_WIDTHS, WIDTHS, InputSpec
+from tvm_mpq.specs import MULTIPLIER_WIDTHS, WEIGHT_WIDTHS, WIDTHS, InputSpec
 from tvm_mpq.target import Target, as_target
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def build(
     input_spec: InputSpec | None = None,
     policy: str = "paper",
     widths: tuple[int, ...] | None = None,
+    multipliers: tuple[int, ...] | None = None,
     latency: int | None = None,
     memory_model: str = "streamed",
     minimize: str = "streaming",
@@ -67,6 +68,9 @@ def build(
         the same budgets; the paper's plan is shown beside it). plan: widths to use instead.
     widths: that weights may have, (8, 4, 2) or (8, 4, 3, 2); 3 is for pointwise and dense layers.
         By default the paper's policy has no 3.
+    multipliers: bits that the multipliers M0 of the requantization may have, (32,), (16,) or
+        (32, 16): 16 save two bytes of flash a channel, and are taken in all layers where flash is
+        short. By default the paper's policy has 32 only.
     latency: sensitivity only; a third budget, in cycles of one inference: the layers with weights,
         by the table of tuned kernels.
     quantization: weights, ranges and plan of ``quant.reconstruct`` or ``quant.convert``, used as
@@ -101,6 +105,7 @@ def build(
     _check_option("input_buffer", input_buffer, INPUT_BUFFERS)
     _check_option("minimize", minimize, MINIMIZE)
     _check_option("widths", widths or WIDTHS, (WIDTHS, WEIGHT_WIDTHS))
+    _check_option("multipliers", multipliers or (32,), ((32,), (16,), MULTIPLIER_WIDTHS))
     _check_rows(input_buffer, memory_model)
     if reconstruct and quantization is not None:
         raise InvalidValueError(
@@ -120,7 +125,7 @@ def build(
         return builder.build(quantization.plan, None, quantization)
     limits = _limits(mod, policy, widths, latency)
     deployment = builder.build(
-        plan, None if plan else _policy(policy, mod, calibration, widths, limits)
+        plan, None if plan else _policy(policy, mod, calibration, widths, multipliers, limits)
     )
     if not reconstruct:
         return deployment
@@ -175,18 +180,23 @@ def _policy(
     model: CalibratedModel,
     images: npt.NDArray[np.uint8] | None,
     widths: tuple[int, ...] | None,
+    multipliers: tuple[int, ...] | None,
     limits: list[Limit],
 ) -> PaperPolicy | SensitivityPolicy:
     if name == "paper":
-        return PaperPolicy(model.layers, widths or WIDTHS)
+        return PaperPolicy(model.layers, widths or WIDTHS, multipliers or (32,))
     if images is None:
         raise InvalidValueError(
             "policy 'sensitivity': no calibration images; give build(calibration=) the images that"
             " damages are to be measured on, 32 to 128 of them"
         )
-    chosen = widths or WEIGHT_WIDTHS
     return SensitivityPolicy(
-        model.layers, model.network, np.asarray(images), widths=chosen, limits=limits
+        model.layers,
+        model.network,
+        np.asarray(images),
+        widths=widths or WEIGHT_WIDTHS,
+        limits=limits,
+        multipliers=multipliers or MULTIPLIER_WIDTHS,
     )
 
 

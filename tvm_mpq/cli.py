@@ -45,6 +45,7 @@ _out = click.argument("out", type=click.Path(path_type=Path))
 @click.option("--resize", default="whole", show_default=True, help="whole or crop:FRACTION.")
 @click.option("--policy", default="paper", show_default=True, help="paper or sensitivity.")
 @click.option("--widths", help="Of weights: 8,4,2 or 8,4,3,2.  [default: the policy's]")
+@click.option("--multipliers", help="Bits of M0: 32, 16 or 32,16.  [default: the policy's]")
 @click.option("--latency", type=int, help="Budget of cycles, for policy sensitivity.")
 @click.option("--quantization", type=click.Path(path_type=Path), help="quantization.npz to use.")
 @click.option("--reconstruct", is_flag=True, help="Recover accuracy from the calibration images.")
@@ -64,6 +65,7 @@ def compile_command(
     resize: str,
     policy: str,
     widths: str | None,
+    multipliers: str | None,
     latency: int | None,
     quantization: Path | None,
     reconstruct: bool,
@@ -99,7 +101,8 @@ def compile_command(
         calibration=images,
         input_spec=spec,
         policy=policy,
-        widths=_widths(widths),
+        widths=_integers("--widths", widths, "8,4,2 and 8,4,3,2"),
+        multipliers=_integers("--multipliers", multipliers, "32, 16 and 32,16"),
         latency=latency,
         quantization=found,
         reconstruct=reconstruct,
@@ -117,13 +120,13 @@ def _quantization(path: Path | None) -> Any:
     return None if path is None else QuantizationResult.load(path)
 
 
-def _widths(text: str | None) -> tuple[int, ...] | None:
+def _integers(option: str, text: str | None, allowed: str) -> tuple[int, ...] | None:
     if text is None:
         return None
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise click.UsageError(f"--widths {text!r}: allowed are 8,4,2 and 8,4,3,2") from None
+        raise click.UsageError(f"{option} {text!r}: allowed are {allowed}") from None
 
 
 @main.command()

@@ -13,6 +13,8 @@ WIDTHS = (8, 4, 2)
 # Weights of pointwise and dense layers may have 3 bits as well, where a search is allowed to.
 WEIGHT_WIDTHS = (8, 4, 3, 2)
 THREE_BIT_OPS = ("pointwise_conv2d", "dense")
+# Bits of the multipliers M0 of a layer's requantization; 16 saves two bytes of flash a channel.
+MULTIPLIER_WIDTHS = (32, 16)
 WORD_BITS = 32
 WORD_BYTES = 4
 

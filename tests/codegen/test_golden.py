@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -31,6 +32,13 @@ SPECS = {
         "depthwise_conv2d", tensor(4, 8, 8, 4, 3), 4, 2, 4, (3, 3), (2, 2), (0, 0, 1, 1)
     ),
     "dw_vector": conv_spec("depthwise_conv2d", tensor(9, 3, 3, 8), 9, 4, 8, (3, 3)),
+    "dw_m16": replace(
+        conv_spec("depthwise_conv2d", tensor(4, 8, 8, 8), 4, 8, 8, (3, 3), (1, 1), SAME),
+        multiplier_bits=16,
+    ),
+    "dw_vector_m16": replace(
+        conv_spec("depthwise_conv2d", tensor(9, 3, 3, 8), 9, 4, 8, (3, 3)), multiplier_bits=16
+    ),
     "fc": conv_spec("dense", tensor(29, 1, 1, 4), 11, 8, 4),
     "fc_logits": KernelSpec(
         "dense", (tensor(19, 1, 1, 8),), TensorSpec(7, 1, 1, 32, 0, "logits"), 8

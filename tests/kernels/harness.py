@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +87,8 @@ def weighted_case(
     phi_of = reference.depthwise_conv2d_phi if depthwise else reference.conv2d_phi
     phi = phi_of(x, weights, spec.x.zero_point, zw, spec.strides, spec.padding)
     icn = _random_icn(rng, phi, zw, spec.output.bits)
+    if spec.multiplier_bits == 16:
+        icn = replace(icn, m0=icn.m0 & np.int32(-65536))
     if n0 is not None:
         small = rng.integers(-300, 300, channels).astype(np.int32)
         icn = IcnParams(icn.m0, np.full(channels, n0, np.int8), small - phi[:, 0, 0], zw)

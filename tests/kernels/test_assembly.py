@@ -26,7 +26,7 @@ from tvm_mpq.kernels.lanes import LANES
 
 GOLDENS = ["mpq_core_smlad_k8", "mpq_core_u14w4_a2", "mpq_expand_w4", "mpq_store_y8"]
 GOLDENS += ["mpq_dw3x3s1_y8_4", "mpq_dwlanes3x3s1_y4_8", "mpq_lines_x8_l1_1", "mpq_dense_w4"]
-GOLDENS += ["mpq_expand_lanes_w2", "mpq_store_block_y4"]
+GOLDENS += ["mpq_expand_lanes_w2", "mpq_store_block_y4", "mpq_store_block_y4_m16"]
 
 
 @pytest.mark.null

@@ -87,6 +87,17 @@ def test_json_round_trip() -> None:
     assert json.loads(json.dumps(plan.to_json())) == plan.to_json()
 
 
+def test_multipliers_of_16_bits() -> None:
+    """Absent names have 32 bits; a plan without any is written as it always was."""
+    plan = make_plan(multipliers={"conv": 32, "fc": 16})
+    assert [plan.multiplier_bits(name) for name in ("conv", "fc")] == [32, 16]
+    assert BitPlan.from_json(json.dumps(plan.to_json())) == plan
+    assert ("multipliers", "fc", "16", "") in plan.rows()
+    assert "multipliers" not in make_plan().to_json()
+    with pytest.raises(InvalidValueError, match="no weights of layer 'pool'; it has conv, fc"):
+        make_plan(multipliers={"pool": 16})
+
+
 names = st.text(min_size=1, max_size=8)
 widths = st.dictionaries(names, st.sampled_from([8, 4, 2]), max_size=6)
 steps = st.sampled_from([(8, 4), (4, 2), (8, 2)])
@@ -131,6 +142,8 @@ GOOD_CUT = {"name": "a", "from_bits": 8, "to_bits": 4, "constraint": "rw", "laye
     "change,message",
     [
         ({"activations": {"a": 3}}, r"activations\['a'\]: 3 bits; allowed are 8, 4 and 2"),
+        ({"multipliers": {"fc": 8}}, r"multipliers\['fc'\]: 8 bits; allowed are 32 and 16"),
+        ({"multipliers": None}, "multipliers None; expected names and bits"),
         ({"weights": {"w": 5}}, r"weights\['w'\]: 5 bits; allowed are 8, 4, 3 and 2"),
         ({"activations": {"a": "8"}}, r"activations\['a'\]: '8'; expected 8, 4 or 2"),
         ({"activations": {"a": 8.0}}, r"activations\['a'\]: 8.0; expected 8, 4 or 2"),

@@ -102,6 +102,23 @@ def test_decompose_refuses_what_has_no_mantissa(bad: float) -> None:
         decompose(np.array([1.0, bad]))
 
 
+@given(st.floats(2.0**-40, 2.0**8), st.booleans())
+def test_multipliers_of_16_bits(value: float, negative: bool) -> None:
+    """The low half is 0, the form is normal, and the rounding is to the nearest of 16 bits."""
+    multiplier = np.array([-value if negative else value])
+    m0, n0 = decompose(multiplier, 16)
+    assert m0[0] & 0xFFFF == 0 and 2**30 <= abs(int(m0[0])) < 2**31
+    found = Fraction(int(m0[0])) * Fraction(2) ** (int(n0[0]) - 31)
+    unit = Fraction(2) ** (int(n0[0]) - 15)
+    assert abs(found - Fraction(float(multiplier[0]))) <= unit / 2
+
+
+def test_multipliers_of_other_widths() -> None:
+    assert decompose(np.array([1 - 2.0**-20]), 16)[0].tolist() == [2**30]  # rounds up to 1
+    with pytest.raises(InvalidValueError, match="multiplier: 8 bits; allowed are 32 and 16"):
+        decompose(np.array([0.5]), 8)
+
+
 gammas = st.floats(1e-4, 50.0).flatmap(lambda g: st.sampled_from([g, -g]))
 offsets = st.floats(-20.0, 20.0)
 code_lists = st.lists(st.integers(0, 15), min_size=1, max_size=12)
@@ -132,10 +149,11 @@ def test_layer_against_rationals(
 @pytest.mark.parametrize("rounding", ["nearest", "floor"])
 @pytest.mark.parametrize("g", [0.0, 1e-300, -1e-200, 1e-30, -1e-14, 1e-11])
 @pytest.mark.parametrize("h", [0.0, 0.74, -0.6, 3.3, 1e6, -1e6])
-def test_dead_channels_are_the_right_constant(g: float, h: float, rounding: str) -> None:
+@pytest.mark.parametrize("bits", [32, 16])
+def test_dead_channels_are_the_right_constant(g: float, h: float, rounding: str, bits: int) -> None:
     """gamma ~ 0: Bq would not fit int32, and the output is h whatever the input."""
     layer, sy, zy = one_channel(g, h, [0, 15, 7]), 0.5, 3
-    icn, codes = icn_params(layer, 0.02, 0, 8, sy, zy, 4, rounding)
+    icn, codes = icn_params(layer, 0.02, 0, 8, sy, zy, 4, rounding, bits)
     level = h / sy + (0.5 if rounding == "nearest" else 0.0)
     expected = {int(np.clip(zy + floor(level + e), 0, 15)) for e in (-1e-6, 1e-6)}
     for x in ([0, 0, 0], [255, 0, 255], [0, 255, 0]):
@@ -189,9 +207,10 @@ def test_nearest_is_half_a_code_above_floor() -> None:
     st.integers(1, 30),
     st.floats(0.01, 10.0),
     st.integers(0, 2**32 - 1),
+    st.sampled_from([32, 16]),
 )
 def test_logits_scale_is_the_smallest_power_of_two(
-    channels: list[tuple[float, float]], taps: int, sx: float, seed: int
+    channels: list[tuple[float, float]], taps: int, sx: float, seed: int, bits: int
 ) -> None:
     rng = np.random.default_rng(seed)
     count = len(channels)
@@ -199,11 +218,11 @@ def test_logits_scale_is_the_smallest_power_of_two(
     zw, sw = rng.integers(0, 256, count).astype(np.uint8), rng.uniform(1e-4, 0.1, count)
     g, h = (np.array(values) for values in zip(*channels, strict=True))
     layer = RealLayer("fc", codes, zw, sw, g, h)
-    icn, kept, scale = logits_icn_params(layer, sx, 0, 8)
+    icn, kept, scale = logits_icn_params(layer, sx, 0, 8, bits)
     assert np.frexp(scale)[0] == 0.5  # a power of two
     real = np.abs(g * sw * sx) * (phi_bounds(kept, zw, 0, 255) + np.abs(icn.bq) + 1)
     assert real.max() / scale < INT32
-    assert real.max() / (scale / 2) > INT32 * (1 - 2.0**-18)
+    assert real.max() / (scale / 2) > INT32 * (1 - (2.0**-18 if bits == 32 else 2.0**-13))
     centred = kept.astype(np.int64) - zw[:, None]
     for positive in (True, False):
         phi = np.where((centred > 0) == positive, centred, 0).sum(axis=1) * 255

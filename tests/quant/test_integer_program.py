@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from tvm_mpq.builder import build
 from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.frontends import from_torch
 from tvm_mpq.pipeline import CalibratedModel, calibrate
-from tvm_mpq.quant.bit_search import paper_bit_plan
+from tvm_mpq.quant.bit_search import paper_bit_plan, with_narrow_multipliers
 from tvm_mpq.quant.integer_network import IntegerNetwork
 from tvm_mpq.quant.qat import convert, prepare
 from tvm_mpq.quant.reconstruct import reconstruct
@@ -36,18 +38,23 @@ def model() -> CalibratedModel:
     return calibrate(mod, noise(32, 0), DEMO_INPUT)
 
 
-@pytest.mark.parametrize("kind", ["nearest", "reconstructed", "retrained"])
-def test_all_three_agree(model: CalibratedModel, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["nearest", "narrow", "reconstructed", "retrained"])
+def test_all_three_agree(model: CalibratedModel, kind: str, tmp_path: Path) -> None:
     plan = paper_bit_plan(model.layers, 90_000, 12_000)
+    if kind in ("narrow", "retrained"):
+        plan = with_narrow_multipliers(plan, model.layers)
     assert {4, 2} <= set(plan.weights.values()) | set(plan.activations.values())
     result: QuantizationResult
-    if kind == "nearest":
+    if kind in ("nearest", "narrow"):
         result = nearest_result(model.network, plan)
     elif kind == "reconstructed":
         result = reconstruct(model.network, plan, noise(48, 1))
     else:
         result = convert(prepare(model, plan)).result
+    result = QuantizationResult.load(result.save(tmp_path / "quantization.npz"))
     deployment = build(model, Target("host"), quantization=result)
+    kernels = [row["kernel"] for row in deployment.description["layers"] if row["w_bits"]]
+    assert all(name.endswith("_m16") == bool(plan.multipliers) for name in kernels)
     images = noise(16, 2)
     exact = IntegerNetwork(model.network, result)
     with torch.no_grad():
@@ -55,7 +62,7 @@ def test_all_three_agree(model: CalibratedModel, kind: str) -> None:
     assert (deployment.run(images) == logits).all()
     assert deployment.description["logits_scale"] == exact.logits_scale
     assert deployment.description["rounding"] == result.rounding
-    if kind == "nearest":
+    if kind in ("nearest", "narrow"):
         plain = build(model, Target("host"), plan=plan)
         assert (plain.run(images) == logits).all()
 

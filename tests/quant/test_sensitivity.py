@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,10 @@ from tvm_mpq.quant.bit_program import (
     sensitivity_bit_plan,
     two_tensor_limits,
 )
-from tvm_mpq.quant.bit_search import RamModel, uniform_bit_plan
-from tvm_mpq.quant.policies import SensitivityPolicy
+from tvm_mpq.quant.bit_search import RamModel, multiplier_saving, uniform_bit_plan
+from tvm_mpq.quant.policies import PaperPolicy, SensitivityPolicy
 from tvm_mpq.quant.sensitivity import DamageTable, measure_damage
-from tvm_mpq.specs import WEIGHT_WIDTHS, WIDTHS, LayerSpec
+from tvm_mpq.specs import MULTIPLIER_WIDTHS, WEIGHT_WIDTHS, WIDTHS, LayerSpec
 
 pytestmark = pytest.mark.null
 NETWORK = small_network()
@@ -92,15 +93,19 @@ class Policy(SensitivityPolicy):
     """With a made-up damage table in the place of a measured one."""
 
     def __init__(
-        self, layers: list[LayerSpec], damage: DamageTable, limits: list[Limit] | None = None
+        self,
+        layers: list[LayerSpec],
+        damage: DamageTable,
+        limits: list[Limit] | None = None,
+        multipliers: tuple[int, ...] = MULTIPLIER_WIDTHS,
     ) -> None:
-        super().__init__(layers, NETWORK, images(2), limits=limits or [])
+        super().__init__(layers, NETWORK, images(2), limits=limits or [], multipliers=multipliers)
         self.damage, self.asked = damage, []
 
     def _measured(self, activations: bool) -> DamageTable:
         self.asked.append(activations)
         table = self.damage
-        return table if activations else DamageTable(table.weights, {}, 0.0, 1)
+        return table if activations else replace(table, activations={})
 
 
 def three_at_a_time(layers: list[LayerSpec]) -> RamModel:
@@ -150,6 +155,50 @@ def test_latency_is_a_third_budget() -> None:
     with pytest.raises(DoesNotFitError, match="latency: 150 cycles with .*budget is 149, 1 too"):
         policy = Policy(layers, damage, [latency_limit(149, cycles)])
         policy.plan(10_000, 10_000, three_at_a_time(layers))
+
+
+@pytest.mark.parametrize("loss", [0.0, 1e-3, 50.0])
+def test_narrow_multipliers_where_they_pay(loss: float) -> None:
+    """The better of both optima; 32 bits of equal ones, and where nothing has to be cut."""
+    layers = chain(64, 128, 96)
+    table = replace(random_damage(layers, 5), multipliers=loss)
+    full, saved = uniform_bit_plan(layers, 8, 8).ro_bytes, multiplier_saving(layers)
+    assert saved == 2 * 3 * 4
+    for flash in (full, full - saved, full - 70, full - 150):
+        plans = {}
+        for bits in ((32,), (16,), (32, 16)):
+            policy = Policy(layers, table, multipliers=bits)
+            plans[bits] = policy.plan(flash, 10_000, three_at_a_time(layers))
+            assert plans[bits].ro_bytes <= flash == plans[bits].flash_budget
+        wide, narrow, both = plans.values()
+        assert not wide.multipliers and set(narrow.multipliers.values()) == {16}
+        assert both == (narrow if table.of_plan(narrow) < table.of_plan(wide) else wide)
+        assert bool(both.multipliers) == (loss < 1 and flash < full)
+
+
+def test_narrow_multipliers_where_nothing_else_fits() -> None:
+    layers = chain(64, 32)
+    smallest, damage = flash_limit(layers, 0).smallest, random_damage(layers, 0)
+    plan = Policy(layers, damage).plan(smallest - 16, 10_000, three_at_a_time(layers))
+    assert set(plan.multipliers.values()) == {16} and plan.ro_bytes == smallest - 16
+    with pytest.raises(
+        DoesNotFitError, match=f"smallest budget that would work is {smallest - 16}"
+    ):
+        Policy(layers, damage).plan(smallest - 17, 10_000, three_at_a_time(layers))
+
+
+def test_the_paper_takes_narrow_multipliers_only_if_asked() -> None:
+    """Where they spare the weights a cut; the accounting of plans without them stays."""
+    layers = chain(64, 128, 96)
+    full, saved = uniform_bit_plan(layers, 8, 8).ro_bytes, multiplier_saving(layers)
+    for flash, taken in ((full, False), (full - saved, True), (full - saved - 1, False)):
+        paper = PaperPolicy(layers).plan(flash, 10_000)
+        assert not paper.multipliers
+        both = PaperPolicy(layers, multipliers=(32, 16)).plan(flash, 10_000)
+        assert bool(both.multipliers) == taken and both.ro_bytes <= flash == both.flash_budget
+        assert both == paper or set(both.weights.values()) == {8}
+        always = PaperPolicy(layers, multipliers=(16,)).plan(flash, 10_000)
+        assert set(always.multipliers.values()) == {16}
 
 
 def test_nothing_is_measured_where_eight_bits_fit() -> None:
@@ -203,6 +252,11 @@ def test_measured_damage_is_cached_and_grows_with_narrowness(tmp_path: Path) -> 
     again = measure_damage(NETWORK, plan_of(NETWORK), images(32, 1), cache)
     assert again == table and cache.read_text() == written
     assert DamageTable.from_json(table.to_json()) == table
+    narrow = measure_damage(NETWORK, plan_of(NETWORK), images(32, 1), cache, multipliers=True)
+    assert replace(narrow, multipliers=0.0) == table
+    assert 0 <= narrow.multipliers < 0.1 * sum(costs[4] for costs in table.weights.values())
+    assert "multipliers:all:16" in cache.read_text()
+    assert DamageTable.from_json(narrow.to_json()) == narrow
     cache.write_text("{")
     with pytest.raises(InvalidValueError, match="damaged"):
         measure_damage(NETWORK, plan_of(NETWORK), images(32, 1), cache)

@@ -127,11 +127,11 @@ def dense_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
                         if v_block * tile + o < channels:
                             phi[0] = (
                                 acc[o]
-                                - total[0] * icn_zw(ICN, channels, v_block * tile + o)
+                                - total[0] * icn_zw(ICN, spec, v_block * tile + o)
                                 + icn_bq(ICN, v_block * tile + o)
                             )
                             Y[index(T.truncmod(y0 + v_row, y_ring), v_block * tile + o)] = stored(
-                                requantized(ICN, channels, v_block * tile + o, phi[0]),
+                                requantized(ICN, spec, v_block * tile + o, phi[0]),
                                 Y[index(T.truncmod(y0 + v_row, y_ring), v_block * tile + o)],
                                 v_block * tile + o,
                             )

@@ -74,7 +74,7 @@ def depthwise_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
                                 bits,
                             ),
                         )
-                        - icn_zw(ICN, channels, v_c),
+                        - icn_zw(ICN, spec, v_c),
                     )
                 for ky, column in T.grid(taps_y, span):
                     lines[ky, column] = T.Cast(
@@ -107,9 +107,7 @@ def depthwise_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
                         phi[0] = acc[g * per_word + j] + icn_bq(ICN, v_c)
                         word[0] = T.bitwise_or(
                             word[0],
-                            placed(
-                                saturated(requantized(ICN, channels, v_c, phi[0]), y), j, y.bits
-                            ),
+                            placed(saturated(requantized(ICN, spec, v_c, phi[0]), y), j, y.bits),
                         )
                     if T.bool(vector):
                         # A 1x1 map is one line of C codes: append to the channel's word.

@@ -172,16 +172,14 @@ def gemm_primfunc(spec: KernelSpec) -> tirx.PrimFunc:
                                     phi[0] = (
                                         acc[g * y_per_word + j, o]
                                         - sums[g * y_per_word + j]
-                                        * icn_zw(ICN, channels, v_block * tile + o)
+                                        * icn_zw(ICN, spec, v_block * tile + o)
                                         + icn_bq(ICN, v_block * tile + o)
                                     )
                                     word[0] = T.bitwise_or(
                                         word[0],
                                         placed(
                                             saturated(
-                                                requantized(
-                                                    ICN, channels, v_block * tile + o, phi[0]
-                                                ),
+                                                requantized(ICN, spec, v_block * tile + o, phi[0]),
                                                 y,
                                             ),
                                             v_strip * pixels % y_per_word + j,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tvm_mpq.errors import AccumulatorOverflowError
+from tvm_mpq.errors import AccumulatorOverflowError, InvalidValueError
 from tvm_mpq.kernels.lanes import Segments, lanes_of, pack_lanes, segments_of, unpack_lanes
 from tvm_mpq.kernels.layout import (
     pack_dense_weights,
@@ -54,22 +54,40 @@ def unpack_weights(spec: KernelSpec, words: Words, shape: tuple[int, ...]) -> Co
 
 
 def pack_icn(spec: KernelSpec, icn: IcnParams, codes: Codes) -> Int32:
-    """Requantization parameters as int32 words: Bq[C], M0[C], then (shift, Zw) halfwords.
+    """Requantization parameters as int32 words, in one of two forms.
+
+        multiplier_bits 32    Bq[C], M0[C], then (shift, Zw) halfwords
+        multiplier_bits 16    Bq[C], then a word a channel: shift, Zw, the high half of M0
 
     Lanes add (c, b) halfwords, the taps of a segment and the number of segments (lanes.py).
     -Zx * sum(W - Zw) is folded into Bq: the kernels multiply raw codes and feed Zx at borders.
 
-    Raises AccumulatorOverflowError when a partial sum of the kernel could leave int32.
+    Raises AccumulatorOverflowError when a partial sum of the kernel could leave int32,
+    InvalidValueError for an M0 of more than 16 bits where 16 are kept.
     """
     centred = codes.reshape(codes.shape[0], -1).astype(np.int64) - icn.zw.astype(np.int64)[:, None]
     bq = icn.bq.astype(np.int64) - spec.x.zero_point * centred.sum(axis=1)
     segments = None if spec.lanes is None else segments_of(spec, codes, icn.zw)
     _prove_partial_sums(spec, icn, codes, bq, segments)
-    parts = [bq.astype(np.int32), icn.m0, _halfwords(icn.shift, icn.zw)]
+    parts = [bq.astype(np.int32), *_multipliers(spec, icn)]
     if segments is not None:
         parts.append(_halfwords(segments.centres, segments.starts, 4))
         parts.append(np.array([segments.taps, segments.count], np.int32))
     return np.concatenate(parts)
+
+
+def _multipliers(spec: KernelSpec, icn: IcnParams) -> list[Int32]:
+    """M0, shift and Zw of every channel."""
+    halves = _halfwords(icn.shift, icn.zw)
+    if spec.multiplier_bits == 32:
+        return [icn.m0, halves]
+    wide = np.flatnonzero(icn.m0 & 0xFFFF)
+    if wide.size:
+        raise InvalidValueError(
+            f"kernel {spec.name}, output channel {wide[0]}: M0 is {icn.m0[wide[0]]}; allowed are"
+            " multiples of 65536, which quant.icn.decompose gives for 16 bits"
+        )
+    return [icn.m0 | halves.view(np.uint16)[: len(icn.m0)].astype(np.int32)]
 
 
 def _halfwords(low: npt.NDArray[Any], high: npt.NDArray[Any], unit: int = 2) -> Int32:

@@ -57,7 +57,7 @@ def call_of(spec: KernelSpec) -> tuple[str, tuple[int, ...]]:
     units = -(-y.width // unit)
     shape = (units, y.channels, x.height, x.width, x.line_words, y.width, y.line_words)
     macro = f"MPQ_DW_{spec.variant.upper()}" + "_APART" * apart + "_OF" * whole
-    return macro, (*names, *shape, x.zero_point, y.zero_point)
+    return macro + spec.epilogue.upper(), (*names, *shape, x.zero_point, y.zero_point)
 
 
 def _unit(spec: KernelSpec) -> int:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.kernels import lanes, pairs, planar
 from tvm_mpq.specs import (
+    MULTIPLIER_WIDTHS,
     WORD_BITS,
     TensorSpec,
     check_width,
@@ -65,6 +66,7 @@ class KernelSpec:
     rows: output rows that are packed, multiplied and stored together.
     taps: lanes only, how many taps of the weights are expanded at a time.
     variant: the family of micro-kernels; "" is the plain one, which does every shape.
+    multiplier_bits: of M0; 16 share a word with Zw and the shift (pack.py).
     """
 
     op: str
@@ -78,12 +80,15 @@ class KernelSpec:
     rows: int = 1
     taps: int = 0
     variant: str = ""
+    multiplier_bits: int = 32
 
     def __post_init__(self) -> None:
         if self.op not in _SHORT:
             raise InvalidValueError(f"KernelSpec.op: {self.op!r}; allowed are {', '.join(_SHORT)}")
         if self.w_bits:
             check_width("KernelSpec.w_bits", self.w_bits, weight_widths(self.op))
+        allowed = MULTIPLIER_WIDTHS if self.w_bits else (32,)
+        check_width("KernelSpec.multiplier_bits", self.multiplier_bits, allowed)
 
     @property
     def x(self) -> TensorSpec:
@@ -134,7 +139,12 @@ class KernelSpec:
         bits = "".join(f"x{tensor.bits}" for tensor in self.inputs)
         bits += f"w{self.w_bits}" if self.w_bits else ""
         parts = [_SHORT[self.op] + self._window, f"{bits}y{self.output.bits}", self._variant]
-        return "_".join(part for part in parts if part)
+        return "_".join(part for part in parts if part) + self.epilogue
+
+    @property
+    def epilogue(self) -> str:
+        """The form of the requantization parameters, as names of kernels and C functions end."""
+        return "" if self.multiplier_bits == 32 else f"_m{self.multiplier_bits}"
 
     @property
     def _window(self) -> str:
@@ -263,7 +273,7 @@ class KernelSpec:
     def icn_words(self) -> int:
         """32-bit words of the packed requantization parameters."""
         if self.w_bits:
-            halves = -(-self.output.channels // 2)
+            halves = -(-self.output.channels // 2) if self.multiplier_bits == 32 else 0
             centres = 0 if self.lanes is None else 2 * -(-self.output.channels // 4) + 2
             return 2 * self.output.channels + halves + centres
         return _WEIGHTLESS_ICN_WORDS.get(self.op, 0)

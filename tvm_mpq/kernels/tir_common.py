@@ -45,17 +45,27 @@ def icn_bq(icn: Expr, channel: Expr) -> Expr:
     return icn[channel]
 
 
-def icn_zw(icn: Expr, channels: int, channel: Expr) -> Expr:
+def icn_zw(icn: Expr, spec: KernelSpec, channel: Expr) -> Expr:
     """Zero point of the weights of ``channel``."""
-    half = icn[2 * channels + channel // 2]
-    return T.bitwise_and(T.shift_right(half, channel % 2 * 16 + 8), 255)
+    word, place = _shift_and_zw(icn, spec, channel)
+    return T.bitwise_and(T.shift_right(word, place + 8), 255)
 
 
-def requantized(icn: Expr, channels: int, channel: Expr, phi: Expr) -> Expr:
+def requantized(icn: Expr, spec: KernelSpec, channel: Expr, phi: Expr) -> Expr:
     """floor(M0 * 2**N0 * phi) as int32: one SMULL and one exact 64-bit shift."""
-    shift = T.bitwise_and(T.shift_right(icn[2 * channels + channel // 2], channel % 2 * 16), 255)
-    product = T.Cast("int64", icn[channels + channel]) * T.Cast("int64", phi)
-    return T.shift_right(product, T.Cast("int64", shift))
+    word, place = _shift_and_zw(icn, spec, channel)
+    shift = T.bitwise_and(T.shift_right(word, place), 255)
+    m0 = icn[spec.output.channels + channel]
+    if spec.multiplier_bits == 16:
+        m0 = T.bitwise_and(m0, T.int32(-65536))
+    return T.shift_right(T.Cast("int64", m0) * T.Cast("int64", phi), T.Cast("int64", shift))
+
+
+def _shift_and_zw(icn: Expr, spec: KernelSpec, channel: Expr) -> tuple[Expr, Expr]:
+    """The word that holds the shift and, 8 bits above it, Zw; and the shift's lowest bit."""
+    if spec.multiplier_bits == 16:
+        return icn[spec.output.channels + channel], 0
+    return icn[2 * spec.output.channels + channel // 2], channel % 2 * 16
 
 
 def saturated(value: Expr, tensor: TensorSpec) -> Expr:

@@ -86,6 +86,7 @@ def random_layer(spec: KernelSpec, seed: int = 0) -> Layer:
     exponent = np.floor(min(spec.output.bits, 16) - np.log2(np.abs(phi).max() + 1.0)) - 1
     n0 = np.full(channels, min(exponent, -1)).astype(np.int8)
     m0 = rng.integers(2**30, 2**31, channels).astype(np.int32)
+    m0 &= np.int32(-(1 << (32 - spec.multiplier_bits)))
     icn = IcnParams(m0, n0, np.zeros(channels, np.int32), zw)
     expected = reference.layer(phi, icn, spec.output.zero_point, spec.output.bits)
     packed = pack_weights(spec, weights), pack_icn(spec, icn, weights)

@@ -5,10 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from dataclasses import field as dataclass_field
 from typing import Any
 
 from tvm_mpq.errors import InvalidValueError
-from tvm_mpq.specs import WEIGHT_WIDTHS, WIDTHS, LayerSpec, check_width, listed
+from tvm_mpq.specs import (
+    MULTIPLIER_WIDTHS,
+    WEIGHT_WIDTHS,
+    WIDTHS,
+    LayerSpec,
+    check_width,
+    listed,
+)
 
 PLAN_VERSION = 1
 CONSTRAINTS = ("ro", "rw")
@@ -71,6 +79,8 @@ class BitPlan:
     policy: who chose the widths, for example ``"paper"`` or ``"uniform"``.
     memory_model: what RAM and flash meant to the search, for example ``"paper"``.
     variant: the requantization whose constants ``ro_bytes`` holds, for example ``"pc+icn"``.
+    multipliers: layer name -> bits of its requantization's multipliers, 32 or 16; 32 where absent.
+        16 make ``ro_bytes`` two bytes a channel smaller.
     """
 
     activations: dict[str, int]
@@ -83,17 +93,25 @@ class BitPlan:
     policy: str
     memory_model: str
     variant: str = "pc+icn"
+    multipliers: dict[str, int] = dataclass_field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for field in ("activations", "weights"):
             allowed = WEIGHT_WIDTHS if field == "weights" else WIDTHS
             _check_widths(field, getattr(self, field), allowed)
+        _check_widths("multipliers", self.multipliers, MULTIPLIER_WIDTHS)
+        for name in self.multipliers:
+            _width_of("weights of layer", self.weights, name)
         if not isinstance(self.cuts, tuple) or not all(isinstance(cut, Cut) for cut in self.cuts):
             raise InvalidValueError(f"bit plan: cuts {self.cuts!r}; expected a tuple of Cut")
         for field in ("ro_bytes", "rw_bytes", "flash_budget", "ram_budget"):
             _check_bytes(f"bit plan: {field}", getattr(self, field))
         for field in ("policy", "memory_model", "variant"):
             _check_text(f"bit plan: {field}", getattr(self, field))
+
+    def multiplier_bits(self, layer: str) -> int:
+        """Bits of M0 of ``layer``."""
+        return self.multipliers.get(layer, 32)
 
     def activation_string(self, layers: Sequence[LayerSpec]) -> str:
         """The output bits of each weight layer of ``layers``, one digit a layer; logits are 8."""
@@ -115,13 +133,18 @@ class BitPlan:
             for name, bits in widths.items():
                 cuts = [c for c in self.cuts if c.constraint == constraint and c.name == name]
                 table.append((kind, name, str(bits), "; ".join(map(str, cuts))))
+        narrow = [name for name in self.weights if self.multiplier_bits(name) == 16]
+        table += [("multipliers", name, "16", "") for name in narrow]
         table.append(("total", "ro_bytes", str(self.ro_bytes), _budget_text(self.flash_budget)))
         table.append(("total", "rw_bytes", str(self.rw_bytes), _budget_text(self.ram_budget)))
         return table
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object of the fields and a ``version``."""
-        return {"version": PLAN_VERSION} | asdict(self) | {"cuts": [asdict(c) for c in self.cuts]}
+        content = asdict(self) | {"cuts": [asdict(c) for c in self.cuts]}
+        if not self.multipliers:  # as files were before there was a choice
+            del content["multipliers"]
+        return {"version": PLAN_VERSION} | content
 
     @classmethod
     def from_json(cls, source: str | bytes | Mapping[str, Any]) -> BitPlan:
@@ -140,7 +163,7 @@ class BitPlan:
                 f"bit plan: version {version!r}; this release reads version {PLAN_VERSION};"
                 " run the bit search again to write a new plan"
             )
-        values = {key: value for key, value in data.items() if key != "version"}
+        values = {"multipliers": {}} | {k: v for k, v in data.items() if k != "version"}
         _check_keys("bit plan", cls, values)
         return cls(**(values | {"cuts": _read_cuts(values["cuts"])}))
 

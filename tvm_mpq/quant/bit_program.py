@@ -15,6 +15,7 @@ from tvm_mpq.errors import DoesNotFitError, InvalidValueError
 from tvm_mpq.quant.bit_plan import BitPlan, Cut
 from tvm_mpq.quant.bit_search import (
     Variant,
+    multiplier_saving,
     paper_bit_plan,
     ro_bytes,
     rw_bytes,
@@ -71,16 +72,19 @@ def flash_limit(
     widths: Sequence[int] = WIDTHS,
     weight_bytes: WeightBytes = packed_weight_bytes,
     fixed: int | None = None,
+    multiplier_bits: int = 32,
 ) -> Limit:
     """Weights and constants within ``budget`` bytes.
 
-    ``fixed``: bytes beside the weights; by default the paper's accounting of the constants.
+    ``fixed``: bytes beside the weights; by default the paper's accounting of the constants, less
+    what ``multiplier_bits`` (32 or 16) save.
     """
     owners = [layer for layer in layers if layer.weight_elements]
     if fixed is None:
         fixed = sum(
             side_bytes(Variant.PC_ICN, layer.out_channels, layer is layers[-1]) for layer in owners
         )
+        fixed -= multiplier_saving(layers, multiplier_bits)
     costs: dict[Key, dict[int, int]] = {
         ("weights", o.name): {bits: weight_bytes(o, bits) for bits in weight_widths(o.op, widths)}
         for o in owners

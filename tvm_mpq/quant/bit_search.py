@@ -8,6 +8,7 @@ loss, no code, no scratch. It is the published baseline; other policies give the
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
 
 from tvm_mpq.errors import DoesNotFitError, InvalidValueError
@@ -70,6 +71,18 @@ def side_bytes(
         return channels * 2**y_bits * threshold_bytes + channels
     per_channel, per_layer = _SIDE_BYTES[variant][is_last]
     return per_channel * channels + per_layer
+
+
+def multiplier_saving(layers: Sequence[LayerSpec], bits: int = 16) -> int:
+    """Read-only bytes that multipliers M0 of ``bits`` in all layers save."""
+    return (32 - bits) // 8 * sum(layer.out_channels for layer in _weight_layers(layers))
+
+
+def with_narrow_multipliers(plan: BitPlan, layers: Sequence[LayerSpec]) -> BitPlan:
+    """``plan`` with 16-bit multipliers in all layers."""
+    names = [layer.name for layer in _weight_layers(layers)]
+    saved = multiplier_saving(layers)
+    return replace(plan, multipliers=dict.fromkeys(names, 16), ro_bytes=plan.ro_bytes - saved)
 
 
 def tensor_bytes(elements: int, bits: int) -> int:

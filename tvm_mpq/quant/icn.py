@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tvm_mpq.errors import AccumulatorOverflowError, InvalidValueError
+from tvm_mpq.specs import MULTIPLIER_WIDTHS, check_width
 
 INT32_MAX = 2**31 - 1
 ROUNDINGS = ("nearest", "floor")
@@ -38,8 +39,8 @@ class IcnParams:
 
     Attributes
     ----------
-    m0: int32 Q1.31, |m0| in [2**30, 2**31). n0: int8 exponent. bq: int32.
-    zw: uint8 zero points of the weights.
+    m0: int32 Q1.31, |m0| in [2**30, 2**31); of 16 bits, its low half is 0. n0: int8 exponent.
+    bq: int32. zw: uint8 zero points of the weights.
     """
 
     m0: Int32
@@ -53,14 +54,19 @@ class IcnParams:
         return np.clip(31 - self.n0.astype(np.int64), 0, MAX_SHIFT).astype(np.uint8)
 
 
-def decompose(multiplier: Float64) -> tuple[Int32, npt.NDArray[np.int8]]:
-    """M = M0 * 2**N0 with 0.5 <= |M0| < 1; M0 as Q1.31, both [C]. Zero is not allowed."""
+def decompose(multiplier: Float64, bits: int = 32) -> tuple[Int32, npt.NDArray[np.int8]]:
+    """M = M0 * 2**N0 with 0.5 <= |M0| < 1; M0 as Q1.31, both [C]. Zero is not allowed.
+
+    ``bits``: M0 is rounded to as many, sign included: of 16 its low half is 0, and M is off by at
+    most one part in 2**15.
+    """
     if not np.all(np.isfinite(multiplier)) or np.any(multiplier == 0):
         raise InvalidValueError(
             "ICN multiplier: found 0, NaN or infinity; expected finite non-zero"
         )
     mantissa, exponent = np.frexp(multiplier)
-    m0 = np.rint(mantissa * 2.0**31).astype(np.int64)
+    unit = 1 << (32 - check_width("multiplier", bits, MULTIPLIER_WIDTHS))
+    m0 = np.rint(mantissa * 2.0**31 / unit).astype(np.int64) * unit
     # Rounding may reach 2**31, which int32 cannot hold: renormalize.
     overflow = np.abs(m0) == 2**31
     m0 = np.where(overflow, m0 // 2, m0)
@@ -133,13 +139,15 @@ def icn_params(
     zy: int,
     y_bits: int,
     rounding: str,
+    multiplier_bits: int = 32,
 ) -> tuple[IcnParams, npt.NDArray[np.uint8]]:
     """ICN integers and the weight codes they belong to.
 
     A channel whose output hardly depends on its input (g ~ 0: Bq would not fit int32, and the
     output spans less than one code) becomes a constant: its weights turn into Zw and M into 1.
 
-    Parameters: scales sx, sy in real units per code; zero points in codes.
+    Parameters: scales sx, sy in real units per code; zero points in codes; multiplier_bits: of M0,
+    32 or 16.
     Raises AccumulatorOverflowError when |Phi + Bq| cannot be proven below 2**31.
     """
     if rounding not in ROUNDINGS:
@@ -157,13 +165,13 @@ def icn_params(
     codes = layer.codes.copy()
     codes[dead] = layer.zw[dead].reshape(-1, *(1,) * (codes.ndim - 1))
     _prove_accumulator(layer.name, np.where(dead, 0, bound), bq)
-    m0, n0 = decompose(np.where(dead, 1.0, multiplier))
+    m0, n0 = decompose(np.where(dead, 1.0, multiplier), multiplier_bits)
     n0 = np.minimum(n0, MAX_CODE_EXPONENT).astype(np.int8)
     return IcnParams(m0, n0, bq.astype(np.int32), layer.zw.astype(np.uint8)), codes
 
 
 def logits_icn_params(
-    layer: RealLayer, sx: float, zx: int, x_bits: int
+    layer: RealLayer, sx: float, zx: int, x_bits: int, multiplier_bits: int = 32
 ) -> tuple[IcnParams, npt.NDArray[np.uint8], float]:
     """ICN integers, codes and the scale of int32 logits.
 
@@ -178,14 +186,15 @@ def logits_icn_params(
     largest = np.where(dead, np.abs(layer.h), largest)
     # + 1 in the exponent's argument keeps floor's extra step and M0's rounding inside the bound.
     worst = max(float(largest.max()), _SMALLEST_LOGIT)
-    exponent = int(np.ceil(np.log2(worst * (1 + 2.0**-20) / INT32_MAX)))
+    slack = 2.0**-20 if multiplier_bits == 32 else 2.0**-14
+    exponent = int(np.ceil(np.log2(worst * (1 + slack) / INT32_MAX)))
     sy = 2.0**exponent
     multiplier = np.where(dead, 1.0, scale * np.where(dead, 1.0, layer.g) / sy)
     bq = np.rint(np.where(dead, layer.h / sy, bias))
     codes = layer.codes.copy()
     codes[dead] = layer.zw[dead].reshape(-1, *(1,) * (codes.ndim - 1))
     _prove_accumulator(layer.name, np.where(dead, 0, bound), bq)
-    m0, n0 = decompose(multiplier)
+    m0, n0 = decompose(multiplier, multiplier_bits)
     return IcnParams(m0, n0, bq.astype(np.int32), layer.zw.astype(np.uint8)), codes, sy
 
 

@@ -84,7 +84,9 @@ def make_step(
     sources = [quantizations[name] for name in block.inputs]
     if block.op in WEIGHTED:
         y = None if is_last else quantizations[block.name]
-        return weighted_step(block, result.layers[block.name], sources[0], y, result.rounding, fast)
+        bits = result.plan.multiplier_bits(block.name)
+        layer = result.layers[block.name]
+        return weighted_step(block, layer, sources[0], y, result.rounding, fast, bits)
     if block.op in ("add", "concat"):
         nearest = result.rounding == "nearest"
         return JoinStep(block, sources, quantizations[block.name], nearest)
@@ -98,14 +100,26 @@ def weighted_step(
     y: Quantization | None,
     rounding: str,
     fast: bool = False,
+    multiplier_bits: int = 32,
 ) -> WeightedStep:
-    """A layer with weights; ``y`` None stands for the logits, which choose their own scale."""
+    """A layer with weights; ``y`` None stands for the logits, which choose their own scale.
+
+    ``multiplier_bits``: of its M0, 32 or 16.
+    """
     layer = replace(layer, x_offset=x.offset)
     if y is None:
-        icn, codes, scale = logits_icn_params(layer, x.scale, x.zero_point, x.bits)
+        icn, codes, scale = logits_icn_params(layer, x.scale, x.zero_point, x.bits, multiplier_bits)
         return WeightedStep(block, icn, codes, x, Quantization(scale, 0, LOGITS_BITS), fast)
     icn, codes = icn_params(
-        layer, x.scale, x.zero_point, x.bits, y.scale, y.zero_point, y.bits, rounding
+        layer,
+        x.scale,
+        x.zero_point,
+        x.bits,
+        y.scale,
+        y.zero_point,
+        y.bits,
+        rounding,
+        multiplier_bits,
     )
     return WeightedStep(block, icn, codes, x, y, fast)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +20,16 @@ from tvm_mpq.quant.bit_program import (
     streamed_limit,
     two_tensor_limits,
 )
-from tvm_mpq.quant.bit_search import RamModel, paper_bit_plan, uniform_bit_plan
+from tvm_mpq.quant.bit_search import (
+    RamModel,
+    multiplier_saving,
+    paper_bit_plan,
+    tensor_bytes,
+    uniform_bit_plan,
+    with_narrow_multipliers,
+)
 from tvm_mpq.quant.network import FloatNetwork
-from tvm_mpq.specs import WEIGHT_WIDTHS, WIDTHS, LayerSpec
+from tvm_mpq.specs import MULTIPLIER_WIDTHS, WEIGHT_WIDTHS, WIDTHS, LayerSpec
 
 if TYPE_CHECKING:
     from tvm_mpq.quant.sensitivity import DamageTable
@@ -33,17 +40,34 @@ _RAM_ROUNDS = 40
 
 
 class PaperPolicy:
-    """Cuts by bytes alone (Algorithms 1 and 2 of arXiv 1905.13082)."""
+    """Cuts by bytes alone (Algorithms 1 and 2 of arXiv 1905.13082).
 
-    def __init__(self, layers: Sequence[LayerSpec], widths: Sequence[int] = WIDTHS) -> None:
-        self._layers, self._widths = layers, widths
+    ``multipliers``: bits that M0 may have; 16 are taken where 32 would cut more of the weights.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[LayerSpec],
+        widths: Sequence[int] = WIDTHS,
+        multipliers: Sequence[int] = (32,),
+    ) -> None:
+        self._layers, self._widths, self._multipliers = layers, widths, multipliers
 
     def plan(self, flash: int, ram: int, ram_model: RamModel | None = None) -> BitPlan:
         """Widths for budgets in bytes, two tensors or what ``ram_model`` says limiting the RAM.
 
         Raises DoesNotFitError.
         """
-        return paper_bit_plan(self._layers, flash, ram, ram_model=ram_model, widths=self._widths)
+        plans = _feasible(
+            lambda bits: self._plan_with(bits, flash, ram, ram_model), self._multipliers
+        )
+        return max(plans, key=lambda one: sum(_weight_bytes(self._layers, one)))
+
+    def _plan_with(self, bits: int, flash: int, ram: int, ram_model: RamModel | None) -> BitPlan:
+        room = flash + multiplier_saving(self._layers, bits)
+        plan = paper_bit_plan(self._layers, room, ram, ram_model=ram_model, widths=self._widths)
+        plan = replace(plan, flash_budget=flash)
+        return plan if bits == 32 else with_narrow_multipliers(plan, self._layers)
 
     def compared(self, _plan: BitPlan, _flash: int, _ram: int) -> list[Any]:
         """A table of policies; empty, as there is only this one."""
@@ -52,6 +76,9 @@ class PaperPolicy:
 
 class SensitivityPolicy:
     """The widths of least measured damage under the same budgets, and under ``limits`` of weights.
+
+    ``multipliers``: bits that M0 may have, the preferred one first; 16 are taken in all layers
+    where what the weights gain by it outweighs the measured loss.
 
     Damages are measured once, on the first use, and only of what the budgets ask to be cut.
     """
@@ -64,9 +91,11 @@ class SensitivityPolicy:
         cache: Path | None = None,
         widths: Sequence[int] = WEIGHT_WIDTHS,
         limits: Sequence[Limit] = (),
+        multipliers: Sequence[int] = MULTIPLIER_WIDTHS,
     ) -> None:
         self._layers, self._network, self._cache = layers, network, cache
         self._widths, self._limits = tuple(widths), tuple(limits)
+        self._multipliers = tuple(multipliers)
         self._images = images[:_IMAGES]
         self._damage: dict[bool, DamageTable] = {}
 
@@ -76,22 +105,35 @@ class SensitivityPolicy:
         ``ram_model``: the bytes that the RAM limits, row-streamed; without it, two tensors.
         """
         eight = uniform_bit_plan(self._layers, 8, 8)
+        if self._multipliers[0] == 16:
+            eight = with_narrow_multipliers(eight, self._layers)
         need = ram_model(eight.activations)[0] if ram_model else eight.rw_bytes
-        memory_model = "streamed" if ram_model else "two-tensor"
         if need <= ram and eight.ro_bytes <= flash and self._within_limits(eight):
+            memory_model = "streamed" if ram_model else "two-tensor"
             eight = replace(eight, policy="sensitivity", memory_model=memory_model)
             return replace(eight, flash_budget=flash, ram_budget=ram)
         damage = self._measured(need > ram)
-        limits = [flash_limit(self._layers, flash, self._widths), *self._limits]
+        plans = _feasible(
+            lambda bits: self._optimum(bits, damage, flash, ram, ram_model), self._multipliers
+        )
+        return min(plans, key=damage.of_plan)
+
+    def _optimum(
+        self, bits: int, damage: DamageTable, flash: int, ram: int, ram_model: RamModel | None
+    ) -> BitPlan:
+        """The best widths with multipliers of ``bits``."""
+        fixed = flash_limit(self._layers, flash, self._widths, multiplier_bits=bits)
+        limits = [fixed, *self._limits]
         if ram_model is None:
             limits += two_tensor_limits(self._layers, ram)
+        memory_model = "streamed" if ram_model else "two-tensor"
         for _ in range(_RAM_ROUNDS):
             plan = sensitivity_bit_plan(
                 self._layers, damage, limits, flash, ram, self._widths, memory_model
             )
             need, alive = ram_model(plan.activations) if ram_model else (plan.rw_bytes, {})
             if need <= ram:
-                return plan
+                return plan if bits == 32 else with_narrow_multipliers(plan, self._layers)
             # The streamed bytes are not linear in the widths: whatever fills the memory now must
             # shrink, and the optimum is sought again.
             limits.append(streamed_limit(self._layers, plan.activations, need, alive, ram))
@@ -117,9 +159,27 @@ class SensitivityPolicy:
     def _measured(self, activations: bool) -> DamageTable:
         from tvm_mpq.quant.sensitivity import measure_damage
 
+        narrow = 16 in self._multipliers
         if activations not in self._damage:
             eight = uniform_bit_plan(self._layers, 8, 8)
             self._damage[activations] = measure_damage(
-                self._network, eight, self._images, self._cache, self._widths, activations
+                self._network, eight, self._images, self._cache, self._widths, activations, narrow
             )
         return self._damage[activations]
+
+
+def _feasible(plan_with: Callable[[int], BitPlan], multipliers: Sequence[int]) -> list[BitPlan]:
+    """The plans of all widths of multipliers that have one. Raises DoesNotFitError for none."""
+    plans = []
+    for bits in multipliers:
+        try:
+            plans.append(plan_with(bits))
+        except DoesNotFitError:
+            if not plans and bits == multipliers[-1]:
+                raise
+    return plans
+
+
+def _weight_bytes(layers: Sequence[LayerSpec], plan: BitPlan) -> list[int]:
+    owners = [layer for layer in layers if layer.weight_elements]
+    return [tensor_bytes(o.weight_elements, plan.weights[o.name]) for o in owners]

@@ -46,12 +46,14 @@ class DamageTable:
     weights: layer name -> width -> damage; activations: tensor name -> width -> damage. Width 8
         is 0 and is left out. Tensors that must keep 8 bits are absent.
     baseline: divergence of the 8-bit network. images: how many were measured.
+    multipliers: what 16-bit multipliers in all layers add.
     """
 
     weights: dict[str, dict[int, float]]
     activations: dict[str, dict[int, float]]
     baseline: float
     images: int
+    multipliers: float = 0.0
 
     def __post_init__(self) -> None:
         for kind in ("weights", "activations"):
@@ -66,9 +68,9 @@ class DamageTable:
                         )
 
     def of_plan(self, plan: BitPlan) -> float:
-        """The sum of the damages of a plan."""
+        """The sum of the damages of a plan; with any 16-bit multiplier, that of all of them."""
         pairs = ((self.weights, plan.weights), (self.activations, plan.activations))
-        return sum(
+        return self.multipliers * (16 in plan.multipliers.values()) + sum(
             table[name][bits]
             for table, widths in pairs
             for name, bits in widths.items()
@@ -93,7 +95,8 @@ class DamageTable:
                 for kind in ("weights", "activations")
             )
             baseline, images = float(data["baseline"]), int(data["images"])
-            return DamageTable(weights, activations, baseline, images)
+            multipliers = float(data.get("multipliers", 0.0))
+            return DamageTable(weights, activations, baseline, images, multipliers)
         except (KeyError, TypeError, AttributeError) as error:
             raise InvalidValueError(f"damage table: not one ({error!r}); measure again") from None
 
@@ -105,6 +108,7 @@ def measure_damage(
     cache: Path | None = None,
     widths: tuple[int, ...] = WIDTHS,
     activations: bool = True,
+    multipliers: bool = False,
 ) -> DamageTable:
     """Measure every tensor at every width below 8.
 
@@ -114,13 +118,14 @@ def measure_damage(
         kept up to date; a second call with the same network and images continues from it.
     widths: of weights.
     activations: False where the RAM asks for no cut: weights only, and activations stay 8 bits.
+    multipliers: measure 16-bit multipliers as well, all layers at once.
 
     The even images give the covariances that the weights are rounded for, the odd ones the
     divergences: a rounding looks harmless on the very images it was made for. Runs the tail of the
     network once per tensor and width: for MobileNetV1 about a quarter of 108 * N forward passes.
     """
     with torch.no_grad():
-        return _Meter(network, plan, images, cache, widths).measure(activations)
+        return _Meter(network, plan, images, cache, widths).measure(activations, multipliers)
 
 
 class _Meter:
@@ -145,7 +150,7 @@ class _Meter:
         ).hexdigest()
         self._known: dict[str, float] = self._read_cache()
 
-    def measure(self, with_activations: bool) -> DamageTable:
+    def measure(self, with_activations: bool, with_multipliers: bool) -> DamageTable:
         weights: dict[str, dict[int, float]] = {b.name: {} for b in self._network.weighted}
         activations: dict[str, dict[int, float]] = {
             b.tensor: {}
@@ -158,7 +163,8 @@ class _Meter:
             for bits in weight_widths(block.kernel_op, self._widths)
         ]
         wanted += [("activations", name, bits) for name in activations for bits in WIDTHS[1:]]
-        missing = [item for item in wanted if ":".join(map(str, item)) not in self._known]
+        narrow = [("multipliers", "all", 16)] if with_multipliers else []
+        missing = [i for i in wanted + narrow if ":".join(map(str, i)) not in self._known]
         if missing or "baseline" not in self._known:
             self._prepare()
         for item in track(missing, "measuring sensitivity"):
@@ -170,7 +176,8 @@ class _Meter:
             # Noise may make a narrow tensor look better than a wide one: never reward it.
             found = max(self._known[f"{kind}:{name}:{bits}"] - baseline, 0.0)
             table[name][bits] = max(found, *table[name].values(), 0.0)
-        return DamageTable(weights, activations, baseline, len(self._images))
+        added = max(self._known["multipliers:all:16"] - baseline, 0.0) if narrow else 0.0
+        return DamageTable(weights, activations, baseline, len(self._images), added)
 
     def _prepare(self) -> None:
         """The float logits, the covariances of all inputs, the codes of the 8-bit network."""
@@ -214,6 +221,8 @@ class _Meter:
         return float(functional.kl_div(student, teacher, reduction="batchmean", log_target=True))
 
     def _divergence_with(self, kind: str, name: str, bits: int) -> float:
+        if kind == "multipliers":
+            return self._divergence_with_multipliers(bits)
         if kind == "weights":
             changed = self._narrow_weights(name, bits)
             replaced = [name]
@@ -234,6 +243,13 @@ class _Meter:
         for n, step in original.items():
             self._integer.steps[self._index[n]] = step
         return self._divergence(logits * scale)
+
+    def _divergence_with_multipliers(self, bits: int) -> float:
+        plan = replace(self._plan, multipliers=dict.fromkeys(self._plan.weights, bits))
+        integer = IntegerNetwork(self._network, replace(self._result, plan=plan), fast=True)
+        image = self._network.input
+        logits = [integer.run_from(0, {image: values[image]}) for values in self._codes]
+        return self._divergence(torch.cat(logits) * integer.logits_scale)
 
     def _narrow_weights(self, name: str, bits: int) -> QuantizationResult:
         layer = rounded_layer(self._network.by_name[name], self._squares[name], bits)

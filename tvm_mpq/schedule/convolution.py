@@ -27,7 +27,8 @@ def strip_schedule(spec: KernelSpec) -> tirx.PrimFunc:
     operand_words, side_words, acc_words = (buffer.shape[0] for buffer in spec.scratch)
     band, width = spec.rows, spec.pixels
     tiles = -(-y.width // width)
-    core, store = f"mpq_channels_w{spec.w_bits}", f"mpq_store{y.bits}"
+    core = f"mpq_channels_w{spec.w_bits}{spec.epilogue}"
+    store = f"mpq_store{y.bits}{spec.epilogue}"
     pack, geometry = pack_function(spec)
 
     def padded(pixels: Any) -> Any:

@@ -77,7 +77,7 @@ def dense_pairs_schedule(spec: KernelSpec) -> tirx.PrimFunc:
                     T.evaluate(
                         T.call_extern(
                             "int32",
-                            f"mpq_channels_w{spec.w_bits}",
+                            f"mpq_channels_w{spec.w_bits}{spec.epilogue}",
                             operands.access_ptr("r"),
                             W.access_ptr("r", offset=v_b * words),
                             side.access_ptr("rw"),
@@ -98,7 +98,7 @@ def dense_pairs_schedule(spec: KernelSpec) -> tirx.PrimFunc:
                         Y[index(T.truncmod(y0 + v_r, y_ring), v_b * CHANNEL_TILE + v_o)] = stored(
                             requantized(
                                 ICN,
-                                channels,
+                                spec,
                                 v_b * CHANNEL_TILE + v_o,
                                 acc[v_o * 2],
                             ),

@@ -22,8 +22,8 @@ def lanes_schedule(spec: KernelSpec) -> tirx.PrimFunc:
     blocks, words = -(-channels // tile), block_words(k, spec.w_bits)
     sizes = [buffer.shape[0] for buffer in spec.scratch]
     band, width = spec.rows, spec.pixels
-    pack, core = f"mpq_pack_{spec.variant}_x{x.bits}", f"mpq_channels_{spec.variant}"
-    store = f"mpq_store_lanes{y.bits}"
+    pack, core = f"mpq_pack_{spec.variant}_x{x.bits}", f"mpq_channels_{spec.variant}{spec.epilogue}"
+    store = f"mpq_store_lanes{y.bits}{spec.epilogue}"
 
     @T.prim_func(s_tir=True)
     def kernel(

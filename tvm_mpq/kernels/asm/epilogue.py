@@ -167,9 +167,12 @@ _FIELDS = (
 _AT = {name: 4 * i for i, name in enumerate(_FIELDS)}
 
 
-def store_block_text(bits: int) -> str:
-    """``mpq_store_block_y8``, ...: every row of up to four channels of lanes, shifts 32 to 52."""
-    name = f"mpq_store_block_y{bits}"
+def store_block_text(bits: int, narrow: bool = False) -> str:
+    """``mpq_store_block_y8``, ...: every row of up to four channels of lanes, shifts 32 to 52.
+
+    narrow: ``_m16``, where the shift and Zw lie below 16 bits of M0.
+    """
+    name = f"mpq_store_block_y{bits}" + "_m16" * narrow
     cycles = [store_body(bits, 1, False, adds).cycles for adds in ("bq", "side")]
     comment = (
         f"void {name}(mpq_store_t *block)\n"
@@ -181,6 +184,7 @@ def store_block_text(bits: int) -> str:
         "str r0, [sp, #0]",
         "mov r12, r0",
         ".Lchannel:",
+        *(_narrow_parameters() if narrow else _wide_parameters()),
         *_parameters_of_a_channel(),
         "cmp r8, #0",
         "bne .Lrow_side",
@@ -236,8 +240,8 @@ def _row(bits: int, adds: str) -> list[str]:
     ]
 
 
-def _parameters_of_a_channel() -> list[str]:
-    """M0, shift - 32, Zy << (shift - 32), c - Zw and Bq - segments * b, from their packed words."""
+def _wide_parameters() -> list[str]:
+    """Bq, M0, (shift, Zw) and (c, b / unit) of a channel from their packed words."""
     return [
         f"ldr r10, [r12, #{_AT['bq']}]",
         f"ldr r11, [r12, #{_AT['m0']}]",
@@ -251,6 +255,29 @@ def _parameters_of_a_channel() -> list[str]:
         "ldrh r8, [r11], #2",
         f"str r10, [r12, #{_AT['zeros']}]",
         f"str r11, [r12, #{_AT['centres']}]",
+    ]
+
+
+def _narrow_parameters() -> list[str]:
+    """The same where one word holds M0, Zw and the shift."""
+    return [
+        f"ldr r11, [r12, #{_AT['m0']}]",
+        f"ldr r10, [r12, #{_AT['bq']}]",
+        "ldr r4, [r11], #4",
+        "ldr r9, [r10], #4",
+        f"str r11, [r12, #{_AT['m0']}]",
+        f"ldr r11, [r12, #{_AT['centres']}]",
+        f"str r10, [r12, #{_AT['bq']}]",
+        "uxth r5, r4",
+        "ldrh r8, [r11], #2",
+        "bfc r4, #0, #16",
+        f"str r11, [r12, #{_AT['centres']}]",
+    ]
+
+
+def _parameters_of_a_channel() -> list[str]:
+    """shift - 32, Zy << (shift - 32), c - Zw and Bq - segments * b; the rows of the channel."""
+    return [
         f"ldr r7, [r12, #{_AT['unit']}]",
         "lsr r3, r8, #8",
         f"ldr r6, [r12, #{_AT['zy']}]",

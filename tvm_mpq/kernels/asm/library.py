@@ -38,6 +38,7 @@ _FILES: dict[str, Callable[[], str]] = {
     **{f"mpq_dense_w{bits}.S": partial(dense.text, bits) for bits in (8, 4, 2)},
     **{f"mpq_store_sums_y{bits}_low.S": partial(store_sums_text, bits) for bits in (8, 4, 2)},
     **{f"mpq_store_block_y{bits}.S": partial(store_block_text, bits) for bits in (8, 4, 2)},
+    **{f"mpq_store_block_y{b}_m16.S": partial(store_block_text, b, True) for b in (8, 4, 2)},
     **{
         f"{family.name_of(*shape)}.S": partial(family.text, *shape)
         for family in (depthwise, depthwise_lanes)

@@ -2,9 +2,10 @@
  * mpq_expand_w*.S: same arguments, layouts, arithmetic. */
 #include "mpq_micro_kernels.h"
 
-static uint32_t minus_zero(const int32_t *icn, int32_t channels, int32_t channel) {
+static inline uint32_t minus_zero(const int32_t *icn, int32_t channels, int32_t channel,
+                                  int32_t narrow) {
   const int32_t c = channel < channels ? channel : channels - 1;
-  const uint32_t zero = (uint32_t)icn[2 * channels + c / 2] >> (c % 2 * 16 + 8) & 0xFFu;
+  const uint32_t zero = (uint32_t)mpq_shift_zw(icn, channels, c, narrow) >> 8;
   return (0x10000u - zero) % 0x10000u * 0x10001u;
 }
 
@@ -15,12 +16,11 @@ static core_t *core_of(int32_t taps) {
   return taps % 16 == 0 ? mpq_core_smlad_k16 : mpq_core_smlad_k8;
 }
 
-#define DEFINE_CHANNELS(BITS)                                                                  \
-  void mpq_channels_w##BITS(const void *operands, const void *w, void *weights, int32_t *acc,  \
-                            const int32_t *icn, int32_t channels, int32_t channel,             \
-                            int32_t pixels, int32_t k) {                                       \
-    const uint32_t zero0 = minus_zero(icn, channels, channel);                                 \
-    const uint32_t zero1 = minus_zero(icn, channels, channel + 1);                             \
+#define DEFINE_CHANNELS(NAME, BITS, NARROW)                                                    \
+  void NAME(const void *operands, const void *w, void *weights, int32_t *acc, const int32_t *icn, \
+            int32_t channels, int32_t channel, int32_t pixels, int32_t k) {                    \
+    const uint32_t zero0 = minus_zero(icn, channels, channel, NARROW);                         \
+    const uint32_t zero1 = minus_zero(icn, channels, channel + 1, NARROW);                     \
     const int32_t even = (pixels + 1) & ~1;                                                    \
     for (int32_t done = 0; done < k; done += MPQ_K_CHUNK) {                                    \
       const int32_t taps = k - done < MPQ_K_CHUNK ? k - done : MPQ_K_CHUNK;                    \
@@ -30,10 +30,13 @@ static core_t *core_of(int32_t taps) {
     }                                                                                          \
   }
 
-DEFINE_CHANNELS(8)
-DEFINE_CHANNELS(4)
-DEFINE_CHANNELS(3)
-DEFINE_CHANNELS(2)
+#define DEFINE_BOTH(BITS)                        \
+  DEFINE_CHANNELS(mpq_channels_w##BITS, BITS, 0) \
+  DEFINE_CHANNELS(mpq_channels_w##BITS##_m16, BITS, 1)
+DEFINE_BOTH(8)
+DEFINE_BOTH(4)
+DEFINE_BOTH(3)
+DEFINE_BOTH(2)
 
 #ifndef MPQ_ASSEMBLY
 

@@ -22,21 +22,6 @@ static int32_t runs_of(run_t *runs, int32_t row, int32_t count, int32_t ring) {
   return found;
 }
 
-/* Shift and zero point of a channel. */
-static inline uint32_t half_of(const int32_t *icn, int32_t channels, int32_t channel) {
-  uint16_t half;
-  memcpy(&half, (const uint8_t *)(icn + 2 * channels) + 2 * channel, sizeof half);
-  return half;
-}
-
-static inline int32_t zero_of(const int32_t *icn, int32_t channels, int32_t channel) {
-  return (int32_t)(half_of(icn, channels, channel) >> 8);
-}
-
-static inline int32_t shift_of(const int32_t *icn, int32_t channels, int32_t channel) {
-  return (int32_t)(half_of(icn, channels, channel) & 0xFFu);
-}
-
 #define INLINE static inline __attribute__((always_inline))
 /* Without a loop, so that taps are registers. */
 #define NINE(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8)
@@ -78,12 +63,30 @@ static __attribute__((noinline)) int32_t only_code(int32_t m0, int32_t sum, int3
   return code == code_of(m0, (int64_t)sum + span, shift, zy, top) ? code : -1;
 }
 
+/* The parameters of a channel. */
+typedef struct {
+  int32_t bq, m0, shift, zero;
+} channel_t;
+
+INLINE channel_t channel_of(const int32_t *icn, int32_t channels, int32_t channel, int32_t narrow) {
+  const int32_t half = mpq_shift_zw(icn, channels, channel, narrow);
+  const channel_t found = {icn[channel], mpq_m0(icn, channels, channel, narrow), half & 0xFF,
+                           half >> 8};
+  return found;
+}
+
+/* For plain(), in the place of what the core would need. */
+static int32_t not_for_the_core(uint32_t *to, const channel_t *c) {
+  to[0] = (uint32_t)c->m0, to[1] = (uint32_t)c->shift, to[2] = (uint32_t)c->zero;
+  return 0;
+}
+
 /* Ten words for mpq_dw3x3*: taps as W01, W12 of each window row, start, M0, shift - 32,
  * Zy << (shift - 32). False if the core cannot do this channel. */
-INLINE int32_t planar_taps(uint32_t *to, const int32_t *taps, const int32_t *icn,
-                                  int32_t channels, int32_t channel, int32_t zy, int32_t top) {
-  const int32_t bq = icn[channel], m0 = icn[channels + channel];
-  int32_t shift = shift_of(icn, channels, channel);
+INLINE int32_t planar_taps(uint32_t *to, const int32_t *taps, const channel_t *c, int32_t zy,
+                           int32_t top) {
+  const int32_t bq = c->bq, m0 = c->m0;
+  int32_t shift = c->shift;
   /* A low shift becomes 32 by scaling the sum: 7 more bits fit halfwords and sums. */
   const int32_t up = shift < 32 && shift >= 25 && bq < 1 << 23 && bq > -(1 << 23) ? 32 - shift : 0;
 #define ROW(KY)                                                                       \
@@ -104,18 +107,20 @@ INLINE int32_t planar_taps(uint32_t *to, const int32_t *taps, const int32_t *icn
   }
   const int32_t span = 9 * 255 * 255;
   const int32_t code = only_code(m0, bq - span, 2 * span, shift - up, zy, top);
+  if (code < 0) {
+    return not_for_the_core(to, c);
+  }
   memset(to, 0, 10 * sizeof *to);
   to[6] = (uint32_t)code << 2, to[7] = 1u << 30;
-  return code >= 0;
+  return 1;
 }
 
 /* Eleven words for mpq_dwlanes3x3*; span: the largest (2**x_bits - 1) * sum |w - Zw|. */
-INLINE int32_t lane_taps(uint32_t *to, const int32_t *taps, int32_t zero, int32_t stride,
-                                int32_t x_top, int32_t span, const int32_t *icn, int32_t channels,
-                                int32_t channel, int32_t zy, int32_t top) {
-  const int32_t m0 = icn[channels + channel], shift = shift_of(icn, channels, channel);
+INLINE int32_t lane_taps(uint32_t *to, const int32_t *taps, const channel_t *c, int32_t stride,
+                         int32_t x_top, int32_t span, int32_t zy, int32_t top) {
+  const int32_t m0 = c->m0, shift = c->shift;
   /* No tap is below -zero, so that a lane stays in 0 .. span. */
-  const int32_t bias = 9 * zero * x_top;
+  const int32_t bias = 9 * c->zero * x_top;
 #define ROW(KY)                                                                  \
   to[2 * KY] = (uint32_t)taps[3 * KY + 2] + ((uint32_t)taps[3 * KY + second] << 16); \
   to[2 * KY + 1] = (uint32_t)taps[3 * KY + 1 - second] << place;
@@ -127,7 +132,7 @@ INLINE int32_t lane_taps(uint32_t *to, const int32_t *taps, int32_t zero, int32_
     ROW(0) ROW(1) ROW(2)
   }
 #undef ROW
-  const int32_t up = 48 - shift, start = icn[channel] - bias;
+  const int32_t up = 48 - shift, start = c->bq - bias;
   to[6] = (uint32_t)bias * 0x10001u;
   to[9] = (uint32_t)m0;
   to[10] = (uint32_t)zy << 16;
@@ -139,31 +144,37 @@ INLINE int32_t lane_taps(uint32_t *to, const int32_t *taps, int32_t zero, int32_
     }
   }
   const int32_t code = only_code(m0, start, span, shift, zy, top);
+  if (code < 0) {
+    return not_for_the_core(to, c);
+  }
   to[7] = 0, to[8] = (uint32_t)code << 18, to[9] = 1u << 30, to[10] = 0;
-  return code >= 0;
+  return 1;
 }
 
-#define DEFINE_TAPS(BITS)                                                                        \
-  int32_t mpq_planar_taps_w##BITS(uint32_t *to, const void *w, int32_t stride, int32_t x_top,    \
-                                  const int32_t *icn, int32_t channels, int32_t channel,         \
-                                  int32_t zy, int32_t top) {                                     \
+#define DEFINE_TAPS(BITS, FORM, NARROW)                                                          \
+  int32_t mpq_planar_taps_w##BITS##FORM(uint32_t *to, const void *w, int32_t stride,             \
+                                        int32_t x_top, const int32_t *icn, int32_t channels,     \
+                                        int32_t channel, int32_t zy, int32_t top) {              \
+    const channel_t c = channel_of(icn, channels, channel, NARROW);                              \
     int32_t taps[9];                                                                             \
     (void)stride, (void)x_top;                                                                   \
-    taps_of(taps, w, BITS, (uint32_t)channel, zero_of(icn, channels, channel));                            \
-    return planar_taps(to, taps, icn, channels, channel, zy, top);                               \
+    taps_of(taps, w, BITS, (uint32_t)channel, c.zero);                                           \
+    return planar_taps(to, taps, &c, zy, top);                                                   \
   }                                                                                              \
-  int32_t mpq_lane_taps_w##BITS(uint32_t *to, const void *w, int32_t stride, int32_t x_top,      \
-                                const int32_t *icn, int32_t channels, int32_t channel,           \
-                                int32_t zy, int32_t top) {                                       \
+  int32_t mpq_lane_taps_w##BITS##FORM(uint32_t *to, const void *w, int32_t stride,               \
+                                      int32_t x_top, const int32_t *icn, int32_t channels,       \
+                                      int32_t channel, int32_t zy, int32_t top) {                \
+    const channel_t c = channel_of(icn, channels, channel, NARROW);                              \
     int32_t taps[9];                                                                             \
-    const int32_t zero = zero_of(icn, channels, channel);                                        \
-    taps_of(taps, w, BITS, (uint32_t)channel, zero);                                                       \
-    return lane_taps(to, taps, zero, stride, x_top, x_top * 9 * ((1 << BITS) - 1), icn,          \
-                     channels, channel, zy, top);                                                \
+    taps_of(taps, w, BITS, (uint32_t)channel, c.zero);                                           \
+    return lane_taps(to, taps, &c, stride, x_top, x_top * 9 * ((1 << BITS) - 1), zy, top);       \
   }
-DEFINE_TAPS(8)
-DEFINE_TAPS(4)
-DEFINE_TAPS(2)
+DEFINE_TAPS(8, , 0)
+DEFINE_TAPS(4, , 0)
+DEFINE_TAPS(2, , 0)
+DEFINE_TAPS(8, _m16, 1)
+DEFINE_TAPS(4, _m16, 1)
+DEFINE_TAPS(2, _m16, 1)
 
 /* Pixel j of a line of halfwords. */
 static int32_t pixel(const uint8_t *line, int32_t j, int32_t apart) {
@@ -173,19 +184,21 @@ static int32_t pixel(const uint8_t *line, int32_t j, int32_t apart) {
 }
 
 /* Every shift, from the lines: the way of the few channels that the cores cannot do. */
-static void plain(const uint8_t *lines, uint32_t *y, const mpq_depthwise_t *d, const void *w,
-                  const int32_t *icn, int32_t channel, int32_t rows) {
+static void plain(const uint8_t *lines, uint32_t *y, const uint32_t *parameters,
+                  const mpq_depthwise_t *d, const void *w, const int32_t *icn, int32_t channel,
+                  int32_t rows) {
+  const int32_t m0 = (int32_t)parameters[0], shift = (int32_t)parameters[1];
+  const int32_t zero = (int32_t)parameters[2];
   int32_t taps[9];
   const int32_t codes = 32 / d->y_bits, top = (1 << d->y_bits) - 1;
-  taps_of(taps, w, (uint32_t)d->w_bits, (uint32_t)channel, zero_of(icn, d->channels, channel));
+  taps_of(taps, w, (uint32_t)d->w_bits, (uint32_t)channel, zero);
   for (int32_t r = 0; r < rows; r++, lines += d->stride * PITCH) {
     for (int32_t p = 0; p < d->y_width; p++) {
       int32_t sum = icn[channel];
       for (int32_t i = 0; i < 9; i++) {
         sum += taps[i] * pixel(lines + i / 3 * PITCH, p * d->stride + i % 3, d->apart);
       }
-      const int32_t code = code_of(icn[d->channels + channel], sum,
-                                   shift_of(icn, d->channels, channel), d->zy, top);
+      const int32_t code = code_of(m0, sum, shift, d->zy, top);
       uint32_t *word = y + r * d->channels * d->y_words + p / codes;
       *word = (p % codes ? *word : 0u) | (uint32_t)code << (p % codes * d->y_bits);
     }
@@ -233,7 +246,7 @@ void mpq_depthwise(const mpq_depthwise_t *d, void *lines, void *taps, const void
       if (fast) {
         d->core(from, to, taps, d->units, out[i].rows, y_row_words * 4);
       } else {
-        plain(from, to, d, w, icn, channel, out[i].rows);
+        plain(from, to, taps, d, w, icn, channel, out[i].rows);
       }
     }
   }

@@ -1,13 +1,8 @@
 /* Pointwise convolutions in the lanes of UMLAL; see asm/umlal.py and lanes.py. */
 #include "mpq_micro_kernels.h"
 
-/* Words of icn after Bq, M0 and (shift, Zw): halfwords (c, b / unit) of whole blocks, then the taps
- * of a segment and the number of segments. */
-static inline const int32_t *centres_of(const int32_t *icn, int32_t channels) {
-  return icn + 2 * channels + (channels + 1) / 2;
-}
-
-/* Start values of the lanes of two channels: places of pixels in P as bits of `ones`. */
+/* Centres: halfwords (c, b / unit) of whole blocks, then the taps of a segment and the number of
+ * segments. Start values of the lanes of two channels: places of pixels in P as bits of `ones`. */
 static inline void prepare(mpq_lanes_t *plan, int32_t pair, uint32_t centres, uint32_t ones,
                            int32_t place, uint32_t unit) {
   const uint64_t even = (uint64_t)ones * ((centres >> 8 & 0xFFu) * unit);
@@ -160,12 +155,14 @@ DEFINE_EXPAND(2)
 
 #endif
 
-#define DEFINE_CHANNELS(NAME, PIXELS, ONES, PLACE, UNIT, BITS)                                  \
-  void mpq_channels_##NAME(const void *operands, const void *w, const uint32_t *totals,         \
-                           void *weights, int32_t *acc, const int32_t *icn, int32_t channels,   \
-                           int32_t channel, int32_t pixels, int32_t k, int32_t room) {          \
+#define DEFINE_CHANNELS(NAME, FORM, NARROW, PIXELS, ONES, PLACE, UNIT, BITS)                    \
+  void mpq_channels_##NAME##FORM(const void *operands, const void *w, const uint32_t *totals,   \
+                                 void *weights, int32_t *acc, const int32_t *icn,               \
+                                 int32_t channels, int32_t channel, int32_t pixels, int32_t k,  \
+                                 int32_t room) {                                                \
     const int32_t words = (pixels + (PIXELS) - 1) / (PIXELS);                                   \
-    const int32_t *centres = centres_of(icn, channels), *block = centres + channel / 2;         \
+    const int32_t *centres = mpq_centres(icn, channels, NARROW);                                \
+    const int32_t *block = centres + channel / 2;                                               \
     const int32_t segment = centres[(channels + 3) / 4 * 2];                                    \
     const int32_t whole = segment >= k, chunk = whole ? room : room / segment * segment;        \
     mpq_lanes_t plan;                                                                           \
@@ -192,7 +189,10 @@ DEFINE_EXPAND(2)
     }                                                                                           \
   }
 
-DEFINE_CHANNELS(u14w4, 2, 1u | 1u << 14, 28, 64, 4)
-DEFINE_CHANNELS(u15w2, 2, 1u | 1u << 15, 30, 128, 2)
-DEFINE_CHANNELS(u10w2, 3, 1u | 1u << 10 | 1u << 20, 30, 4, 2)
-DEFINE_CHANNELS(u14w8, 2, 1u | 1u << 30, 16, 64, 8)
+#define DEFINE_BOTH(NAME, ...)          \
+  DEFINE_CHANNELS(NAME, , 0, __VA_ARGS__) \
+  DEFINE_CHANNELS(NAME, _m16, 1, __VA_ARGS__)
+DEFINE_BOTH(u14w4, 2, 1u | 1u << 14, 28, 64, 4)
+DEFINE_BOTH(u15w2, 2, 1u | 1u << 15, 30, 128, 2)
+DEFINE_BOTH(u10w2, 3, 1u | 1u << 10 | 1u << 20, 30, 4, 2)
+DEFINE_BOTH(u14w8, 2, 1u | 1u << 30, 16, 64, 8)

@@ -3,6 +3,7 @@
 #define MPQ_MICRO_KERNELS_H_
 
 #include <stdint.h>
+#include <string.h>
 
 /* On a Cortex-M with DSP instructions the .S files stand in for their portable twins. */
 #if defined(__thumb2__) && defined(__ARM_FEATURE_DSP)
@@ -12,6 +13,30 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* Requantization parameters `icn` of kernels/pack.py come in two forms; functions that read them have
+ * a twin with _m16 for the one that keeps 16 bits of M0 (narrow: 1), in a word with Zw and the shift. */
+static inline int32_t mpq_m0(const int32_t *icn, int32_t channels, int32_t channel,
+                             int32_t narrow) {
+  const int32_t word = icn[channels + channel];
+  return narrow ? word & -0x10000 : word;
+}
+
+/* The shift in the low byte, Zw in the next one. */
+static inline int32_t mpq_shift_zw(const int32_t *icn, int32_t channels, int32_t channel,
+                                   int32_t narrow) {
+  if (narrow) {
+    return icn[channels + channel] & 0xFFFF;
+  }
+  uint16_t half;
+  memcpy(&half, (const uint8_t *)(icn + 2 * channels) + 2 * channel, sizeof half);
+  return half;
+}
+
+/* What lies behind them, for lanes. */
+static inline const int32_t *mpq_centres(const int32_t *icn, int32_t channels, int32_t narrow) {
+  return icn + 2 * channels + (narrow ? 0 : (channels + 1) / 2);
+}
 
 /* acc[p][o] += sum over k of x[p][k] * w[o][k]   for 4 pixels p, 2 channels o.
  * x: uint8 [4][k], w: packed words [2][k * bits / 32], acc: int32 [4][2]; k fills whole words.
@@ -37,14 +62,11 @@ DECLARE_CORE(8);
 DECLARE_CORE(16);
 /* acc[2][pixels, made even] of channels `channel` and the next one; weights: scratch. */
 #define MPQ_K_CHUNK 256
-#define DECLARE_CHANNELS(BITS)                                                                 \
-  void mpq_channels_w##BITS(const void *operands, const void *w, void *weights, int32_t *acc,  \
-                            const int32_t *icn, int32_t channels, int32_t channel,             \
-                            int32_t pixels, int32_t k)
-DECLARE_CHANNELS(8);
-DECLARE_CHANNELS(4);
-DECLARE_CHANNELS(3);
-DECLARE_CHANNELS(2);
+typedef void mpq_channels_t(const void *operands, const void *w, void *weights, int32_t *acc,
+                            const int32_t *icn, int32_t channels, int32_t channel, int32_t pixels,
+                            int32_t k);
+mpq_channels_t mpq_channels_w8, mpq_channels_w4, mpq_channels_w3, mpq_channels_w2;
+mpq_channels_t mpq_channels_w8_m16, mpq_channels_w4_m16, mpq_channels_w3_m16, mpq_channels_w2_m16;
 /* Packed words of two channels -> [k / 2][2] pairs of halfwords; zero: -Zw in both halves. */
 void mpq_expand_w8(const void *w, void *out, int32_t k, uint32_t zero0, uint32_t zero1);
 void mpq_expand_w4(const void *w, void *out, int32_t k, uint32_t zero0, uint32_t zero1);
@@ -73,10 +95,11 @@ void mpq_pack_pairs_image(void *operands, const void *x, int32_t ring, int32_t r
                           int32_t zx);
 
 /* acc[rows][width] of one channel -> codes; y: its line in ring slot 0, at the first column. */
+typedef void mpq_channel_store_t(const int32_t *acc, void *y, int32_t ring, int32_t row,
+                                 int32_t rows, int32_t width, int32_t zy, const int32_t *icn,
+                                 int32_t channels, int32_t channel, int32_t line_words);
 #define DECLARE_STORE(BITS)                                                                     \
-  void mpq_store##BITS(const int32_t *acc, void *y, int32_t ring, int32_t row, int32_t rows,    \
-                       int32_t width, int32_t zy, const int32_t *icn, int32_t channels,         \
-                       int32_t channel, int32_t line_words);                                    \
+  mpq_channel_store_t mpq_store##BITS, mpq_store##BITS##_m16;                                   \
   void mpq_store_y##BITS(const int32_t *acc, void *y, const int32_t *icn, int32_t width,        \
                          int32_t rows, int32_t stride);                                         \
   void mpq_store_y##BITS##_low(const int32_t *acc, void *y, const int32_t *icn, int32_t width,  \
@@ -115,12 +138,15 @@ typedef void mpq_depthwise_core_t(const void *lines, void *y, const void *taps, 
   mpq_depthwise_core_t mpq_dwlanes3x3s##STRIDE##_y##BITS##_##OUTPUTS;
 MPQ_FOR_CORES(MPQ_DECLARE_CORE)
 MPQ_FOR_LANES(MPQ_DECLARE_LANES)
-/* What a core needs of a channel; 0 if the core cannot do this channel's requantization. */
+/* What a core needs of a channel; 0 if the core cannot do this channel's requantization, and M0, the
+ * shift and Zw in `to`. */
 typedef int32_t mpq_depthwise_taps_t(uint32_t *to, const void *w, int32_t stride, int32_t x_top,
                                      const int32_t *icn, int32_t channels, int32_t channel,
                                      int32_t zy, int32_t top);
 mpq_depthwise_taps_t mpq_planar_taps_w8, mpq_planar_taps_w4, mpq_planar_taps_w2;
 mpq_depthwise_taps_t mpq_lane_taps_w8, mpq_lane_taps_w4, mpq_lane_taps_w2;
+mpq_depthwise_taps_t mpq_planar_taps_w8_m16, mpq_planar_taps_w4_m16, mpq_planar_taps_w2_m16;
+mpq_depthwise_taps_t mpq_lane_taps_w8_m16, mpq_lane_taps_w4_m16, mpq_lane_taps_w2_m16;
 typedef struct {
   mpq_lines_t *unpack;
   mpq_depthwise_taps_t *prepare;
@@ -141,24 +167,24 @@ void mpq_depthwise(const mpq_depthwise_t *d, void *lines, void *taps, const void
                                           H, WIDTH, XW, YWIDTH, YW, ZX, ZY};                   \
     mpq_depthwise(&mpq_layer, __VA_ARGS__);                                                        \
   } while (0)
-#define MPQ_DW_PLANAR(S, X, W, Y, U, L, N, ...)                                                \
-  MPQ_DW(mpq_lines_x##X##_l##L##_##N, mpq_planar_taps_w##W, mpq_dw3x3s##S##_y##Y##_##U, S, X,  \
-         W, Y, L, 0, __VA_ARGS__)
-#define MPQ_DW_PLANAR_OF(S, X, W, Y, U, L, N, ...)                                             \
-  MPQ_DW(mpq_lines_x##X##_l##L##_of##N, mpq_planar_taps_w##W, mpq_dw3x3s##S##_y##Y##_##U, S,   \
-         X, W, Y, L, 0, __VA_ARGS__)
-#define MPQ_DW_LANES(S, X, W, Y, U, L, N, ...)                                                 \
-  MPQ_DW(mpq_lines_x##X##_l##L##_##N, mpq_lane_taps_w##W, mpq_dwlanes3x3s##S##_y##Y##_##U, S,  \
-         X, W, Y, L, 0, __VA_ARGS__)
-#define MPQ_DW_LANES_OF(S, X, W, Y, U, L, N, ...)                                              \
-  MPQ_DW(mpq_lines_x##X##_l##L##_of##N, mpq_lane_taps_w##W, mpq_dwlanes3x3s##S##_y##Y##_##U,   \
-         S, X, W, Y, L, 0, __VA_ARGS__)
-#define MPQ_DW_LANES_APART(S, X, W, Y, U, L, N, ...)                                           \
-  MPQ_DW(mpq_lines_x##X##_l##L##_apart_##N, mpq_lane_taps_w##W,                                \
-         mpq_dwlanes3x3s##S##_y##Y##_##U, S, X, W, Y, L, 1, __VA_ARGS__)
-#define MPQ_DW_LANES_APART_OF(S, X, W, Y, U, L, N, ...)                                        \
-  MPQ_DW(mpq_lines_x##X##_l##L##_apart_of##N, mpq_lane_taps_w##W,                              \
-         mpq_dwlanes3x3s##S##_y##Y##_##U, S, X, W, Y, L, 1, __VA_ARGS__)
+#define MPQ_DW_OF(PASS, APART, TAPS, CORE, M, S, X, W, Y, U, L, N, ...)                        \
+  MPQ_DW(mpq_lines_x##X##_l##L##_##PASS##N, TAPS##W##M, CORE##S##_y##Y##_##U, S, X, W, Y, L,   \
+         APART, __VA_ARGS__)
+#define MPQ_DW_PLANAR_(PASS, ...) MPQ_DW_OF(PASS, 0, mpq_planar_taps_w, mpq_dw3x3s, __VA_ARGS__)
+#define MPQ_DW_LANES_(PASS, APART, ...)                                                        \
+  MPQ_DW_OF(PASS, APART, mpq_lane_taps_w, mpq_dwlanes3x3s, __VA_ARGS__)
+#define MPQ_DW_PLANAR(...) MPQ_DW_PLANAR_(, , __VA_ARGS__)
+#define MPQ_DW_PLANAR_M16(...) MPQ_DW_PLANAR_(, _m16, __VA_ARGS__)
+#define MPQ_DW_PLANAR_OF(...) MPQ_DW_PLANAR_(of, , __VA_ARGS__)
+#define MPQ_DW_PLANAR_OF_M16(...) MPQ_DW_PLANAR_(of, _m16, __VA_ARGS__)
+#define MPQ_DW_LANES(...) MPQ_DW_LANES_(, 0, , __VA_ARGS__)
+#define MPQ_DW_LANES_M16(...) MPQ_DW_LANES_(, 0, _m16, __VA_ARGS__)
+#define MPQ_DW_LANES_OF(...) MPQ_DW_LANES_(of, 0, , __VA_ARGS__)
+#define MPQ_DW_LANES_OF_M16(...) MPQ_DW_LANES_(of, 0, _m16, __VA_ARGS__)
+#define MPQ_DW_LANES_APART(...) MPQ_DW_LANES_(apart_, 1, , __VA_ARGS__)
+#define MPQ_DW_LANES_APART_M16(...) MPQ_DW_LANES_(apart_, 1, _m16, __VA_ARGS__)
+#define MPQ_DW_LANES_APART_OF(...) MPQ_DW_LANES_(apart_of, 1, , __VA_ARGS__)
+#define MPQ_DW_LANES_APART_OF_M16(...) MPQ_DW_LANES_(apart_of, 1, _m16, __VA_ARGS__)
 
 /* Global average pool: of a whole map, or of rows [row, row + rows) into sums in y, which the last
  * row turns into codes in place. base: Zx * height * width. */
@@ -209,12 +235,14 @@ typedef struct {
   uint32_t start[2][2];          /* b in every lane: low word, high word */
   uint32_t centre[2];            /* c of two channels as a word Q */
 } mpq_lanes_t;
+typedef void mpq_lane_channels_t(const void *operands, const void *w, const uint32_t *totals,
+                                 void *weights, int32_t *acc, const int32_t *icn,
+                                 int32_t channels, int32_t channel, int32_t pixels, int32_t k,
+                                 int32_t room);
 #define DECLARE_LANES(NAME)                                                                     \
   void mpq_core_##NAME##_a2(const void *operands, mpq_lanes_t *plan);                           \
   void mpq_core_##NAME##_a1(const void *operands, mpq_lanes_t *plan);                           \
-  void mpq_channels_##NAME(const void *operands, const void *w, const uint32_t *totals,         \
-                           void *weights, int32_t *acc, const int32_t *icn, int32_t channels,   \
-                           int32_t channel, int32_t pixels, int32_t k, int32_t room)
+  mpq_lane_channels_t mpq_channels_##NAME, mpq_channels_##NAME##_m16
 DECLARE_LANES(u14w4);
 DECLARE_LANES(u15w2);
 DECLARE_LANES(u10w2);
@@ -229,19 +257,21 @@ typedef struct {
   const int32_t *acc;
   uint32_t *y;
   const int32_t *bq, *m0;
-  const uint16_t *zeros, *centres; /* (shift, Zw), (c, b / unit) */
+  const uint16_t *zeros, *centres; /* (shift, Zw) unless they are beside M0, (c, b / unit) */
   int32_t channels;
   const int32_t *side;
   int32_t unit, zy, words, rows; /* unit: of b, times segments; words of a row */
   int32_t skip_bytes;            /* from the end of the codes of a row of acc to the next row */
   int32_t y_skip_bytes, line_bytes, pitch_bytes; /* line and pitch: from channel to channel */
 } mpq_store_t;
+typedef void mpq_lane_store_t(const int32_t *acc, const int32_t *side, void *y, int32_t ring,
+                              int32_t row, int32_t rows, int32_t width, int32_t zy,
+                              const int32_t *icn, int32_t channels, int32_t channel,
+                              int32_t line_words, int32_t pitch, int32_t unit);
 #define DECLARE_LANES_STORE(BITS)                                                               \
-  void mpq_store_lanes##BITS(const int32_t *acc, const int32_t *side, void *y, int32_t ring,    \
-                             int32_t row, int32_t rows, int32_t width, int32_t zy,              \
-                             const int32_t *icn, int32_t channels, int32_t channel,             \
-                             int32_t line_words, int32_t pitch, int32_t unit);                  \
+  mpq_lane_store_t mpq_store_lanes##BITS, mpq_store_lanes##BITS##_m16;                          \
   void mpq_store_block_y##BITS(mpq_store_t *block);                                             \
+  void mpq_store_block_y##BITS##_m16(mpq_store_t *block);                                       \
   void mpq_store_sums_y##BITS##_low(const int32_t *acc, void *y, const int32_t *icn,            \
                                     const int32_t *side, int32_t width, int32_t rows,           \
                                     int32_t stride)

@@ -45,13 +45,12 @@ static inline void encode(const int32_t *phi, uint32_t *y, int32_t m0, int32_t s
   plain##BITS(acc, y, (icn)[0], shift, zy, width, rows, stride)
 #endif
 
-#define DEFINE_STORE(BITS)                                                                      \
-  DEFINE_PLAIN(BITS)                                                                            \
-  void mpq_store##BITS(const int32_t *acc, void *y, int32_t ring, int32_t row, int32_t rows,    \
-                       int32_t width, int32_t zy, const int32_t *icn, int32_t channels,         \
-                       int32_t channel, int32_t line_words) {                                   \
-    const int32_t m0 = icn[channels + channel];                                                 \
-    const int32_t shift = (icn[2 * channels + channel / 2] >> (channel % 2 * 16)) & 0xFF;       \
+#define DEFINE_STORE(NAME, BITS, NARROW)                                                        \
+  void NAME(const int32_t *acc, void *y, int32_t ring, int32_t row, int32_t rows, int32_t width, \
+            int32_t zy, const int32_t *icn, int32_t channels, int32_t channel,                  \
+            int32_t line_words) {                                                               \
+    const int32_t m0 = mpq_m0(icn, channels, channel, NARROW);                                  \
+    const int32_t shift = mpq_shift_zw(icn, channels, channel, NARROW) & 0xFF;                  \
     const int32_t normal = m0 >= 0x40000000 || m0 < -0x3FFFFFFF || m0 == 0;                     \
     const int32_t low = shift < 32, fast = low ? shift >= 17 && normal : shift <= 52;           \
     const int32_t parameters[3] = {m0, low ? 32 - shift : shift - 32,                           \
@@ -69,9 +68,13 @@ static inline void encode(const int32_t *phi, uint32_t *y, int32_t m0, int32_t s
     }                                                                                           \
   }
 
-DEFINE_STORE(8)
-DEFINE_STORE(4)
-DEFINE_STORE(2)
+#define DEFINE_STORES(BITS)             \
+  DEFINE_PLAIN(BITS)                    \
+  DEFINE_STORE(mpq_store##BITS, BITS, 0) \
+  DEFINE_STORE(mpq_store##BITS##_m16, BITS, 1)
+DEFINE_STORES(8)
+DEFINE_STORES(4)
+DEFINE_STORES(2)
 
 /* The same for the sums of lanes: parameters are M0, shift, Zy, c - Zw, Bq. */
 #define DEFINE_PLAIN_SUMS(BITS)                                                             \
@@ -106,45 +109,50 @@ static inline int32_t is_normal(int32_t m0) {
   return m0 >= 0x40000000 || m0 < -0x3FFFFFFF || m0 == 0;
 }
 
+static inline int32_t shift_zw(const mpq_store_t *s, int32_t c, int32_t narrow) {
+  return narrow ? mpq_shift_zw(s->m0, 0, c, narrow) : s->zeros[c];
+}
+
 #define DEFINE_CHANNEL(BITS)                                                                  \
   DEFINE_PLAIN_SUMS(BITS)                                                                     \
-  static void channel##BITS(const mpq_store_t *s, int32_t c, int32_t width, int32_t stride) { \
+  static void channel##BITS(const mpq_store_t *s, int32_t c, int32_t width, int32_t stride,   \
+                            int32_t narrow) {                                                 \
     const int32_t *acc = s->acc + c * s->pitch_bytes / 4;                                     \
     const int32_t bq = s->bq[c] - (s->centres[c] >> 8) * s->unit;                             \
-    const int32_t d = (s->centres[c] & 0xFF) - (s->zeros[c] >> 8);                            \
-    const int32_t plain[5] = {s->m0[c], s->zeros[c] & 0xFF, s->zy, d, bq};                    \
+    const int32_t half = shift_zw(s, c, narrow), m0 = mpq_m0(s->m0, 0, c, narrow);            \
+    const int32_t d = (s->centres[c] & 0xFF) - (half >> 8);                                   \
+    const int32_t plain[5] = {m0, half & 0xFF, s->zy, d, bq};                                 \
     uint32_t *y = s->y + c * s->line_bytes / 4;                                               \
     STORE_LOW(BITS, acc, y, plain, s->side, width, s->rows, stride)                           \
     plain_sums##BITS(acc, y, plain, s->side, width, s->rows, stride);                         \
   }
 
 #ifdef MPQ_ASSEMBLY
-static int32_t every_shift_is_high(const mpq_store_t *s) {
+static inline int32_t every_shift_is_high(const mpq_store_t *s, int32_t narrow) {
   for (int32_t c = 0; c < s->channels; c++) {
-    const uint32_t shift = s->zeros[c] & 0xFFu;
+    const uint32_t shift = (uint32_t)shift_zw(s, c, narrow) & 0xFFu;
     if (shift - 32u > 20u) {
       return 0;
     }
   }
   return 1;
 }
-#define STORE_HIGH(BITS, s)      \
-  if (every_shift_is_high(&s)) { \
-    mpq_store_block_y##BITS(&s); \
-    s.channels = 0;              \
+#define STORE_HIGH(BLOCK, s, narrow)     \
+  if (every_shift_is_high(&s, narrow)) { \
+    BLOCK(&s);                           \
+    s.channels = 0;                      \
   }
 #else
-#define STORE_HIGH(BITS, s)
+#define STORE_HIGH(BLOCK, s, narrow)
 #endif
 
 /* Rows that do not wrap around the ring, as one block. */
-#define DEFINE_STORE_LANES(BITS)                                                                \
-  DEFINE_CHANNEL(BITS)                                                                          \
-  void mpq_store_lanes##BITS(const int32_t *acc, const int32_t *side, void *y, int32_t ring,    \
-                             int32_t row, int32_t rows, int32_t width, int32_t zy,              \
-                             const int32_t *icn, int32_t channels, int32_t channel,             \
-                             int32_t line_words, int32_t pitch, int32_t unit) {                 \
-    const int32_t *zeros = icn + 2 * channels, *centres = zeros + (channels + 1) / 2;           \
+#define DEFINE_STORE_LANES(NAME, BLOCK, BITS, NARROW)                                           \
+  void NAME(const int32_t *acc, const int32_t *side, void *y, int32_t ring, int32_t row,        \
+            int32_t rows, int32_t width, int32_t zy, const int32_t *icn, int32_t channels,      \
+            int32_t channel, int32_t line_words, int32_t pitch, int32_t unit) {                 \
+    const int32_t *zeros = icn + 2 * channels;                                                  \
+    const int32_t *centres = mpq_centres(icn, channels, NARROW);                                \
     const int32_t stride = channels * line_words * 4, words = (width * BITS + 31) / 32;         \
     mpq_store_t s;                                                                              \
     s.side = side, s.zy = zy, s.words = words, s.unit = unit * centres[(channels + 3) / 4 * 2 + 1]; \
@@ -157,14 +165,18 @@ static int32_t every_shift_is_high(const mpq_store_t *s) {
       s.bq = icn + channel, s.m0 = s.bq + channels;                                             \
       s.zeros = (const uint16_t *)zeros + channel;                                              \
       s.centres = (const uint16_t *)centres + channel;                                          \
-      STORE_HIGH(BITS, s)                                                                       \
+      STORE_HIGH(BLOCK, s, NARROW)                                                              \
       for (int32_t c = 0; c < s.channels; c++) {                                                \
-        channel##BITS(&s, c, width, stride);                                                    \
+        channel##BITS(&s, c, width, stride, NARROW);                                            \
       }                                                                                         \
       acc += s.rows * width, s.side += s.rows * width;                                          \
     }                                                                                           \
   }
 
-DEFINE_STORE_LANES(8)
-DEFINE_STORE_LANES(4)
-DEFINE_STORE_LANES(2)
+#define DEFINE_BOTH(BITS)                                                      \
+  DEFINE_CHANNEL(BITS)                                                         \
+  DEFINE_STORE_LANES(mpq_store_lanes##BITS, mpq_store_block_y##BITS, BITS, 0)  \
+  DEFINE_STORE_LANES(mpq_store_lanes##BITS##_m16, mpq_store_block_y##BITS##_m16, BITS, 1)
+DEFINE_BOTH(8)
+DEFINE_BOTH(4)
+DEFINE_BOTH(2)
