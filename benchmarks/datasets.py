@@ -10,8 +10,10 @@ import os
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch.utils.data import Dataset
 
 from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.images import resize_image
@@ -81,10 +83,33 @@ def load_nips17_dev(data: Path, resolution: int) -> tuple[Images, Labels]:
 
 
 def load_imagenet_calib(
-    data: Path, resolution: int, limit: int | None = None
+    data: Path, resolution: int, limit: int | None = None, crop: float = CALIBRATION_CROP
 ) -> tuple[Images, Labels]:
     """1000 training photographs, one a class, cropped. Never for a reported accuracy."""
-    return load_labelled_images(data / "imagenet_calib", resolution, CALIBRATION_CROP, limit)
+    return load_labelled_images(data / "imagenet_calib", resolution, crop, limit)
+
+
+class RandomViews(Dataset[tuple[torch.Tensor, int]]):
+    """Square crops of images at random places, every other one mirrored: (uint8 [S, S, C], 0).
+
+    ``views`` of each image, the same ones for the same ``seed``; crops are not resized, so that
+    things keep the size that they have in the measured images.
+    """
+
+    def __init__(self, images: Images, size: int, views: int, seed: int = 0) -> None:
+        self._images, self._size, self._views, self._seed = images, size, views, seed
+
+    def __len__(self) -> int:
+        return len(self._images) * self._views
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        image, size = self._images[index // self._views], self._size
+        random = np.random.default_rng((self._seed, index))
+        top, left = random.integers(0, [n + 1 - size for n in image.shape[:2]])
+        view = image[top : top + size, left : left + size]
+        if random.random() < 0.5:
+            view = view[:, ::-1]
+        return torch.from_numpy(np.ascontiguousarray(view)), 0
 
 
 def load_vww_even(data: Path) -> tuple[Images, Labels]:

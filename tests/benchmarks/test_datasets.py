@@ -37,6 +37,26 @@ def test_images_and_labels_keep_the_order_of_the_table(tmp_path: Path) -> None:
     assert len(datasets.load_labelled_images(folder, 8, limit=2)[0]) == 2
 
 
+def test_random_views_are_pieces_and_the_same_each_time() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 9, 9, 3), np.uint8)
+    one, other = (datasets.RandomViews(images, 6, 8, seed=1) for _ in range(2))
+    assert len(one) == 16
+    places, mirrored = set(), set()
+    for index in range(16):
+        view = one[index][0].numpy()
+        assert np.array_equal(view, other[index][0].numpy())
+        pieces = {
+            (top, left, flip): images[index // 8, top : top + 6, left : left + 6][:, ::flip]
+            for top in range(4)
+            for left in range(4)
+            for flip in (1, -1)
+        }
+        (found,) = [key for key, piece in pieces.items() if np.array_equal(piece, view)]
+        places.add(found[:2])
+        mirrored.add(found[2])
+    assert len(places) > 4 and mirrored == {1, -1}
+
+
 def test_crop_is_a_centred_square_of_the_short_side() -> None:
     pixels = np.zeros((20, 40, 3), np.uint8)
     pixels[5:15, 15:25] = 255

@@ -66,12 +66,26 @@ def dataset() -> TensorDataset:
         return TensorDataset(data, FloatTeacher(NETWORK)(data).argmax(1))
 
 
-@pytest.mark.parametrize("trained", ["all", "narrow"])
-def test_training_lowers_the_divergence(tmp_path: Path, trained: str) -> None:
+@pytest.mark.parametrize(
+    ("trained", "matching", "rate"),
+    [("all", 0.0, 1e-3), ("narrow", 0.0, 1e-3), ("narrow", 1.0, 0.005)],
+)
+def test_training_lowers_the_loss(
+    tmp_path: Path, trained: str, matching: float, rate: float
+) -> None:
     plan = plan_of(NETWORK, 8, 2)
-    model = prepare(NETWORK, plan, reconstruct(NETWORK, plan, IMAGES))
+    start = None if matching else reconstruct(NETWORK, plan, IMAGES)
+    model = prepare(NETWORK, plan, start)
     losses: list[float] = []
-    recipe = Recipe(epochs=6, batch=16, rates=((0, 1e-3),), distillation=1.0, trained=trained)
+    recipe = Recipe(
+        epochs=6,
+        batch=16,
+        rates=((0, rate),),
+        distillation=1.0,
+        matching=matching,
+        trained=trained,
+        rate_unit="steps" if matching else "absolute",
+    )
     fit(model, dataset(), recipe, tmp_path, FloatTeacher(NETWORK), 0, lambda _, x: losses.append(x))
     assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
     assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 1 + 18
@@ -113,8 +127,52 @@ def test_resuming_changes_nothing(tmp_path: Path) -> None:
         fit(parts, dataset(), Recipe(epochs=2, batch=24), tmp_path / "parts")
 
 
+def test_rates_in_steps_count_in_each_layers_own(tmp_path: Path) -> None:
+    """After one step of Adam every weight has moved by the rate times its layer's step, or not."""
+    plan = plan_of(NETWORK, 8, 4)
+    model = prepare(NETWORK, plan, reconstruct(NETWORK, plan, IMAGES))
+    before = {name: one.detach().clone() for name, one in model.named_parameters()}
+    recipe = Recipe(
+        epochs=1,
+        batch=48,
+        rates=((0, 0.25),),
+        distillation=1.0,
+        trained="narrow",
+        rate_unit="steps",
+    )
+    fit(model, dataset(), recipe, tmp_path, FloatTeacher(NETWORK))
+    for block in NETWORK.weighted:
+        layer = model.layer(block)
+        moved = (layer.weight.detach() - before[f"layers.{block.name}.weight"]).abs()
+        step = float(layer.quantizer.grid(layer.weight)[0].median())
+        assert float(moved.max()) == pytest.approx(0.25 * step, rel=1e-2), block.name
+    clips = [name for name in before if name.endswith("alpha")]
+    assert clips and all(
+        torch.equal(before[name], model.get_parameter(name).detach()) for name in clips
+    )
+
+
+def test_what_a_reader_sees_is_in_float_units() -> None:
+    plan = plan_of(NETWORK, 8, 8)
+    model = prepare(NETWORK, plan, reconstruct(NETWORK, plan, IMAGES))
+    assert any(not np.allclose(units, 1) for units in model.result().units(NETWORK).values())
+    found, wanted = {}, {}
+    with torch.no_grad():
+        model(torch.from_numpy(IMAGES), lambda b, y: found.update({b.name: y}))
+        FloatTeacher(NETWORK)(torch.from_numpy(IMAGES), lambda b, y: wanted.update({b.name: y}))
+    assert found.keys() == wanted.keys()
+    for name, y in wanted.items():
+        assert float((found[name] - y).square().mean() / y.var()) < 0.01, name
+
+
 def test_recipes_are_checked(tmp_path: Path) -> None:
     model = prepare(NETWORK, plan_of(NETWORK))
+    with pytest.raises(InvalidValueError, match="rate_unit 'half'; allowed are absolute and steps"):
+        Recipe(rate_unit="half")
+    with pytest.raises(InvalidValueError, match="matching -1"):
+        Recipe(matching=-1.0)
+    with pytest.raises(InvalidValueError, match="matching needs the float network"):
+        fit(model, dataset(), Recipe(matching=1.0, batch=4), tmp_path)
     with pytest.raises(InvalidValueError, match="needs a teacher"):
         fit(model, dataset(), Recipe(distillation=1.0, batch=4), tmp_path)
     with pytest.raises(InvalidValueError, match="48 images, batch 128"):

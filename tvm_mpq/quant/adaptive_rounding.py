@@ -27,7 +27,7 @@ from tvm_mpq.progress import track
 from tvm_mpq.quant.checkpoint import Checkpoint
 from tvm_mpq.quant.float_network import FloatTeacher, real_images
 from tvm_mpq.quant.icn import RealLayer
-from tvm_mpq.quant.network import KEEPS_RANGE, WEIGHTED, Block, FloatNetwork
+from tvm_mpq.quant.network import WEIGHTED, Block, FloatNetwork
 from tvm_mpq.quant.qat import QatLayer, prepare
 from tvm_mpq.quant.reconstruct import fingerprint
 from tvm_mpq.quant.result import QuantizationResult
@@ -179,6 +179,8 @@ class _Adapter:
         self._done = self._stored()
         self._student = prepare(network, start.plan, self._with_done()).requires_grad_(False)
         self._teacher = FloatTeacher(network)
+        units = start.units(network)
+        self._units = {name: torch.from_numpy(one).float() for name, one in units.items()}
         real = real_images(torch.from_numpy(np.ascontiguousarray(images)), network.input_spec)
         self._found = {network.input: real.half()}
         self._wanted = {network.input: real.half()}
@@ -255,26 +257,13 @@ class _Adapter:
     def _float_weights(self, block: Block) -> torch.Tensor:
         """The float weights in the units of the layer's input channels."""
         assert block.weights is not None
-        units = self._units(block.inputs[0])
+        units = self._units[block.inputs[0]]
         weights = torch.from_numpy(block.weights)
         return weights * (units[:, None, None, None] if block.groups > 1 else units[:, None, None])
 
-    def _units(self, name: str) -> torch.Tensor:
-        """Units per channel of a tensor: what the start divided g by."""
-        if name == self._network.input:
-            return torch.ones(self._network.input_shape[0])
-        block = self._network.by_name[name]
-        if block.op in KEEPS_RANGE:
-            return self._units(block.inputs[0])
-        if block.g is None:
-            return torch.ones(block.shape[0])
-        g = self._start.layers[name].g
-        ratio = np.divide(block.g, g, out=np.ones_like(g), where=g != 0)
-        return torch.from_numpy(ratio).float()
-
     def _loss(self, group: list[Block], targets: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Mean squared error of the block's output, in the float network's units."""
-        units = self._units(group[-1].name)[:, None, None]
+        units = self._units[group[-1].name][:, None, None]
         found = self._forward(group, rows) * units
         return ((found - targets[rows].float()) ** 2).mean()
 

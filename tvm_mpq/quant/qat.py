@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from tvm_mpq.quant.bit_plan import BitPlan
-from tvm_mpq.quant.float_network import real_images, weightless
+from tvm_mpq.quant.float_network import Observer, real_images, weightless
 from tvm_mpq.quant.icn import RealLayer, decompose
 from tvm_mpq.quant.integer_network import IntegerNetwork, convolve
 from tvm_mpq.quant.network import KEEPS_RANGE, WEIGHTED, Block, FloatNetwork
@@ -98,6 +98,8 @@ class QatNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.network, self.plan, self.rounding = network, start.plan, rounding
+        units = start.units(network)
+        self._units = {name: torch.from_numpy(one).float() for name, one in units.items()}
         self.layers, self.quantizers = nn.ModuleDict(), nn.ModuleDict()
         for block in network.blocks:
             key = _key(block)
@@ -114,14 +116,17 @@ class QatNetwork(nn.Module):
                 quantizer = ActivationQuantizer(low, high, bits, rounding, limit)
                 self.quantizers[key] = quantizer
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits."""
+    def forward(self, images: torch.Tensor, observe: Observer | None = None) -> torch.Tensor:
+        """Logits; ``observe(block, output)`` sees every output in the float network's units."""
         values = {self.network.input: real_images(images, self.network.input_spec)}
         last_use = self.network.last_use()
         y = values[self.network.input]
         for index, block in enumerate(self.network.blocks):
             y = self.run_block(block, [values[name] for name in block.inputs])
             values[block.name] = y
+            if observe:
+                units: torch.Tensor = self._units[block.name].to(y.device)
+                observe(block, y * units[:, None, None])
             for name in block.inputs:
                 if last_use[name] <= index:
                     values.pop(name, None)

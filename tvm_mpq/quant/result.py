@@ -106,6 +106,19 @@ class QuantizationResult:
             )
         return _of_parts(path, header, arrays)
 
+    def units(self, network: FloatNetwork) -> dict[str, npt.NDArray[np.float64]]:
+        """Block name -> [C] by which its quantized outputs are multiplied to be the float ones."""
+        found = {network.input: np.ones(network.input_shape[0])}
+        for block in network.blocks:
+            if block.op in KEEPS_RANGE:
+                found[block.name] = found[block.inputs[0]]
+            elif block.g is None:
+                found[block.name] = np.ones(block.shape[0])
+            else:
+                g = self.layers[block.name].g
+                found[block.name] = np.divide(block.g, g, out=np.ones_like(g), where=g != 0)
+        return found
+
     def check_fits(self, network: FloatNetwork) -> None:
         """Raise InvalidValueError unless the layers and ranges are those of ``network``."""
         shapes = {b.name: b.weights.shape for b in network.weighted if b.weights is not None}

@@ -12,6 +12,7 @@ same command continues an interrupted run.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -29,7 +30,7 @@ from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.quant.float_network import FloatTeacher
 from tvm_mpq.quant.qat import convert, prepare
 from tvm_mpq.quant.result import QuantizationResult
-from tvm_mpq.quant.training import TRAINED, Recipe, fit
+from tvm_mpq.quant.training import RATE_UNITS, TRAINED, Recipe, fit
 from tvm_mpq.specs import InputSpec
 
 _PAPER = Recipe()
@@ -102,7 +103,9 @@ def _plan(model: Any, plan: Path | None, flash: str | None, ram: str | None) -> 
 @click.option("--epochs", default=_PAPER.epochs, show_default=True)
 @click.option("--batch", default=_PAPER.batch, show_default=True, help="Over all processes.")
 @click.option("--rate", type=float, help="One constant rate.  [default: the paper's schedule]")
+@click.option("--rate-unit", default="absolute", show_default=True, type=click.Choice(RATE_UNITS))
 @click.option("--distillation", default=0.0, show_default=True, help="Weight of the teacher, 0-1.")
+@click.option("--matching", default=0.0, show_default=True, help="Weight of inner outputs' error.")
 @click.option("--trained", default="all", show_default=True, type=click.Choice(TRAINED))
 @click.option("--weights", default="min_max", show_default=True, help="min_max or learned_range.")
 @click.option("--seed", default=0, show_default=True)
@@ -138,7 +141,8 @@ def _main(model: Path, data: Path, output: Path, **options: Any) -> None:
     plan = start.plan if start else _plan(calibrated, *widths)
     student = prepare(calibrated, plan, start, options["weights"])
     recipe = _recipe(options)
-    teacher = FloatTeacher(calibrated.network) if recipe.distillation else None
+    taught = recipe.distillation or recipe.matching
+    teacher = FloatTeacher(calibrated.network) if taught else None
     fit(student, dataset, recipe, output, teacher, options["workers"])
     if not distributed.is_initialized() or distributed.get_rank() == 0:
         path = convert(student).result.save(output / "quantization.npz")
@@ -148,9 +152,9 @@ def _main(model: Path, data: Path, output: Path, **options: Any) -> None:
 
 
 def _recipe(options: dict[str, Any]) -> Recipe:
-    names = ("epochs", "batch", "distillation", "trained", "seed", "amp", "save_every")
+    fields = {field.name for field in dataclasses.fields(Recipe)}
     rates = ((0, options["rate"]),) if options["rate"] else _PAPER.rates
-    return Recipe(rates=rates, **{name: options[name] for name in names})
+    return Recipe(rates=rates, **{name: options[name] for name in fields & options.keys()})
 
 
 if __name__ == "__main__":

@@ -20,9 +20,16 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from tvm_mpq.errors import InvalidValueError
-from tvm_mpq.quant.qat import QatNetwork
+from tvm_mpq.quant.float_network import FloatTeacher, Observer
+from tvm_mpq.quant.network import Block
+from tvm_mpq.quant.qat import QatLayer, QatNetwork
+
+Outputs = dict[str, torch.Tensor]
 
 TRAINED = ("all", "narrow")
+RATE_UNITS = ("absolute", "steps")
+# With rates in steps: the rate of each kind of parameter beside that of the weights.
+_SHARES = {"weight": 1.0, "h": 1.0, "g": 0.25, "alpha": 0.5, "low": 0.5, "high": 0.5}
 
 
 @dataclass(frozen=True)
@@ -36,8 +43,14 @@ class Recipe:
     clip_decay, range_decay: weight decay of alphas and of learned weight ranges; nothing else.
     distillation: weight of the divergence from the float network's logits, 0 to 1; the rest is the
         cross entropy with the labels.
-    trained: "all", or "narrow": only weights below 8 bits and the offsets h of every layer, which
-        does not overfit on a thousand images.
+    matching: weight of the squared error of the outputs between layers, relative to the variance
+        of the float network's, in the mean over the layers that mix channels. It keeps a training
+        on few images from overfitting.
+    trained: "all", or "narrow": only weights and clips below 8 bits, and the scales g and offsets
+        h of every layer.
+    rate_unit: "absolute"; or "steps": rates are parts of what a parameter is counted in (the step
+        of a layer's weights, of its output's codes; its clip; its usual g), so that one rate fits
+        every layer and width.
     seed: order of the images. amp: bfloat16 autocast on a GPU (rounding stays float32).
     save_every: steps between checkpoints, 0 for the end of each epoch only.
     """
@@ -48,7 +61,9 @@ class Recipe:
     clip_decay: float = 1e-4
     range_decay: float = 5e-4
     distillation: float = 0.0
+    matching: float = 0.0
     trained: str = "all"
+    rate_unit: str = "absolute"
     seed: int = 0
     amp: bool = False
     save_every: int = 0
@@ -60,10 +75,13 @@ class Recipe:
             )
         if not 0.0 <= self.distillation <= 1.0:
             raise InvalidValueError(f"recipe: distillation {self.distillation}; expected 0 to 1")
-        if self.trained not in TRAINED:
-            raise InvalidValueError(
-                f"recipe: trained {self.trained!r}; allowed are {' and '.join(TRAINED)}"
-            )
+        if not self.matching >= 0.0:
+            raise InvalidValueError(f"recipe: matching {self.matching}; expected 0 or more")
+        for name, allowed in (("trained", TRAINED), ("rate_unit", RATE_UNITS)):
+            if getattr(self, name) not in allowed:
+                raise InvalidValueError(
+                    f"recipe: {name} {getattr(self, name)!r}; allowed are {' and '.join(allowed)}"
+                )
         if not self.rates or self.rates[0][0] != 0:
             raise InvalidValueError(f"recipe: rates {self.rates}; the first must begin at epoch 0")
 
@@ -97,6 +115,8 @@ def fit(
             "recipe: distillation needs a teacher, the float network; or, as the whole loss, its"
             " logits in the place of labels"
         )
+    if recipe.matching and not isinstance(teacher, FloatTeacher):
+        raise InvalidValueError("recipe: matching needs the float network as FloatTeacher")
     return _Run(student, data, recipe, folder, teacher, workers).train(on_step)
 
 
@@ -124,7 +144,7 @@ class _Run:
         self.device = _device(self.rank)
         student.to(self.device)
         self.teacher = teacher.to(self.device).eval() if teacher else None
-        self.optimizer = torch.optim.Adam(_groups(student, recipe), lr=recipe.rate(0))
+        self.optimizer = torch.optim.Adam(_groups(student, recipe))
         self.epoch, self.step = 0, 0
         folder.mkdir(parents=True, exist_ok=True)
         self._resume()
@@ -134,7 +154,7 @@ class _Run:
         steps = self.images // self.recipe.batch
         while self.epoch < self.recipe.epochs:
             for group in self.optimizer.param_groups:
-                group["lr"] = self.recipe.rate(self.epoch)
+                group["lr"] = self.recipe.rate(self.epoch) * group["unit"]
             started = time.perf_counter()
             for images, labels in self._batches(self.epoch, self.step):
                 loss = self._one_step(images.to(self.device), labels.to(self.device))
@@ -170,9 +190,10 @@ class _Run:
 
     def _one_step(self, images: torch.Tensor, labels: torch.Tensor) -> float:
         device = self.device.type
+        found: Outputs = {}
         with torch.autocast(device, torch.bfloat16, enabled=self.recipe.amp and device == "cuda"):
-            logits = self.student(images).float()
-        loss = self._loss(logits, images, labels)
+            logits = self.student(images, _collect(found, self.recipe.matching)).float()
+        loss = self._loss(logits, images, labels, found)
         self.optimizer.zero_grad()
         loss.backward()
         self._average_gradients()
@@ -183,20 +204,37 @@ class _Run:
         return float(value) / self.world
 
     def _loss(
-        self, logits: torch.Tensor, images: torch.Tensor, labels: torch.Tensor
+        self, logits: torch.Tensor, images: torch.Tensor, labels: torch.Tensor, found: Outputs
     ) -> torch.Tensor:
-        weight = self.recipe.distillation
+        recipe = self.recipe
         loss = logits.new_zeros(())
-        if weight < 1.0:
-            loss = loss + (1.0 - weight) * functional.cross_entropy(logits, labels)
-        if weight > 0.0:
+        if recipe.distillation < 1.0:
+            loss = loss + (1.0 - recipe.distillation) * functional.cross_entropy(logits, labels)
+        if not recipe.distillation and not recipe.matching:
+            return loss
+        known, wanted = labels, Outputs()
+        if self.teacher is not None:
             with torch.no_grad():
-                known = labels if self.teacher is None else self.teacher(images)
-                wanted = known.float().log_softmax(1)
-            found = logits.log_softmax(1)
-            divergence = functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
-            loss = loss + weight * divergence
+                extra = (_collect(wanted, True),) if recipe.matching else ()
+                known = self.teacher(images, *extra)
+        if recipe.distillation:
+            pair = logits.log_softmax(1), known.float().log_softmax(1)
+            divergence = functional.kl_div(*pair, reduction="batchmean", log_target=True)
+            loss = loss + recipe.distillation * divergence
+        if recipe.matching:
+            loss = loss + recipe.matching * self._mismatch(found, wanted)
         return loss
+
+    def _mismatch(self, found: Outputs, wanted: Outputs) -> torch.Tensor:
+        """Squared error of outputs over the float ones' variance, mean over mixing layers."""
+        network = self.student.network
+        names = [b.name for b in network.weighted if b.groups == 1 and b is not network.last]
+        errors = [
+            functional.mse_loss(found[name].float(), wanted[name])
+            / wanted[name].var().clamp(min=1e-12)
+            for name in names
+        ]
+        return torch.stack(errors).mean()
 
     def _average_gradients(self) -> None:
         if self.world == 1:
@@ -253,6 +291,15 @@ class _Run:
         self.epoch, self.step = state["epoch"], state["step"]
 
 
+def _collect(outputs: Outputs, wanted: float) -> Observer | None:
+    """An observer that keeps every output by the block's name; None where nobody looks."""
+
+    def keep(block: Block, y: torch.Tensor) -> None:
+        outputs[block.name] = y
+
+    return keep if wanted else None
+
+
 def _has_logits(data: Dataset[Any], recipe: Recipe) -> bool:
     label = data[0][1]
     floating = isinstance(label, torch.Tensor) and label.is_floating_point()
@@ -266,21 +313,38 @@ def _device(rank: int) -> torch.device:
 
 
 def _groups(student: QatNetwork, recipe: Recipe) -> list[dict[str, Any]]:
-    """Parameters by weight decay; those that the recipe leaves alone get no gradient."""
-    plain: list[nn.Parameter] = []
-    clips: list[nn.Parameter] = []
-    ranges: list[nn.Parameter] = []
-    narrow = {
-        key for key, layer in student.layers.items() if getattr(layer.quantizer, "bits", 8) < 8
-    }
+    """Parameters with their weight decay and what their rate is counted in.
+
+    Those that the recipe leaves alone get no gradient.
+    """
+    groups = []
+    decays = {"alpha": recipe.clip_decay, "low": recipe.range_decay, "high": recipe.range_decay}
     for name, parameter in student.named_parameters():
-        kind = name.rpartition(".")[2]
+        owner, _, kind = name.rpartition(".")
         if recipe.trained == "narrow":
-            weight = kind == "weight" and name.split(".")[1] in narrow
-            parameter.requires_grad_(weight or kind == "h")
-        if not parameter.requires_grad:
-            continue
-        group = {"alpha": clips, "low": ranges, "high": ranges}.get(kind, plain)
-        group.append(parameter)
-    decays = ((plain, 0.0), (clips, recipe.clip_decay), (ranges, recipe.range_decay))
-    return [{"params": params, "weight_decay": decay} for params, decay in decays if params]
+            parameter.requires_grad_(kind in ("g", "h") or _bits(student, owner) < 8)
+        if parameter.requires_grad:
+            unit = _SHARES[kind] * _step(student, owner, kind) if recipe.rate_unit == "steps" else 1
+            decay = decays.get(kind, 0.0)
+            groups.append({"params": [parameter], "weight_decay": decay, "unit": unit})
+    return groups
+
+
+def _bits(student: QatNetwork, owner: str) -> int:
+    """Width of a layer's weights or of a quantizer's codes, by the name of its module."""
+    module = student.get_submodule(owner)
+    bits: int = module.quantizer.bits if isinstance(module, QatLayer) else module.bits  # type: ignore[assignment]
+    return bits
+
+
+def _step(student: QatNetwork, owner: str, kind: str) -> float:
+    """What a parameter is counted in: the step of weights or outputs, its own size for the rest."""
+    module = student.get_submodule(owner)
+    if isinstance(module, QatLayer):
+        if kind == "g":
+            return float(module.g.detach().abs().median())
+        if kind == "weight":
+            return float(module.quantizer.grid(module.weight)[0].median())
+        last = module.block is student.network.last
+        return 1.0 if last else student.step_of(module.block.name)
+    return float(module.get_parameter(kind).detach().abs().mean())
