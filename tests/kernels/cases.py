@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 from tests.kernels.harness import (
@@ -15,6 +16,7 @@ from tests.kernels.harness import (
     weighted_case,
 )
 from tvm_mpq.kernels.choose import choose
+from tvm_mpq.kernels.reference import AddParams
 from tvm_mpq.kernels.spec import KernelSpec
 from tvm_mpq.specs import WIDTHS, TensorSpec
 from tvm_mpq.target import Target
@@ -100,6 +102,18 @@ def weightless_cases() -> list[Case]:
     return cases
 
 
+def shift_cases() -> list[Case]:
+    """Adds with the extremes of M and of the shift, few of which fit the words of the fast way."""
+    top, cases = 2**31 - 1, []
+    a, b, y = tensor(2, 3, 9, 8, 200), tensor(2, 3, 9, 8, 3), tensor(2, 3, 9, 8, 255)
+    extremes = ((top, -top), (top - 2**15, top - 2**15), (-top - 1, 2**30), (2**15, -(2**15)))
+    for shift, m, nearest in product((0, 1, 15, 16, 17, 31, 38, 39, 63), extremes, (0, 1)):
+        zy = (shift * 37) % 256
+        spec = KernelSpec("add", (a, b), replace(y, zero_point=zy))
+        cases.append(add_case(spec, shift, AddParams(m, shift, nearest)))
+    return cases
+
+
 def special_cases() -> list[Case]:
     """The image as input, tiles narrower than a row and than an output word."""
     image = TensorSpec(3, 9, 11, 8, 128, "hwc8")
@@ -114,6 +128,23 @@ def special_cases() -> list[Case]:
         layer = KernelSpec("conv2d", (narrow,), tensor(2, 3, 13, y), 8, (3, 3), padding=(1,) * 4)
         specs.append(choose(layer, TIGHT))
     assert any(0 < s.pixels < s.output.codes_per_word < s.output.width for s in specs)
+    return [weighted_case(spec, seed) for seed, spec in enumerate(specs)]
+
+
+def window_cases() -> list[Case]:
+    """Windows of three at stride 1, rows of whole groups of pixels; lines that end in a word."""
+    same, more = (1, 1, 1, 1), (1, 1, 1, 3)
+    specs = []
+    for x, (width, padding) in product(WIDTHS, ((16, same), (28, same), (18, more), (14, same))):
+        map_ = tensor(4, 5, width, x, 1)
+        specs.append(conv_spec("conv2d", map_, 3, 8, 4, (3, 3), (1, 1), padding))
+    map_ = tensor(5, 4, 16, 8, 9)  # an odd number of channels
+    specs.append(conv_spec("conv2d", map_, 3, 8, 8, (3, 3), (1, 1), same))
+    for bits in WIDTHS:
+        layer = KernelSpec(
+            "conv2d", (tensor(150, 3, 40, bits, 1),), tensor(2, 3, 40, 8), 4, (3, 3), padding=same
+        )
+        specs.append(choose(layer, TIGHT))
     return [weighted_case(spec, seed) for seed, spec in enumerate(specs)]
 
 

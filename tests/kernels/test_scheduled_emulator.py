@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernels.cases import TIGHT, three_bit_cases
+from tests.kernels.cases import TIGHT, three_bit_cases, window_cases
 from tests.kernels.emulated import run_emulated
 from tests.kernels.harness import Case, conv_spec, global_avg_pool_case, weighted_case
 from tvm_mpq.kernels.choose import choose
@@ -61,6 +61,10 @@ def test_extreme_codes_over_several_segments_and_chunks(tmp_path: Path, codes: s
 @pytest.mark.parametrize("codes", ["", "all max", "all zero"], ids=str)
 def test_three_bit_weights(tmp_path: Path, codes: str) -> None:
     check(three_bit_cases(codes), tmp_path)
+
+
+def test_windows_by_groups_of_pixels(tmp_path: Path) -> None:
+    check(window_cases(), tmp_path)
 
 
 def test_image_input(tmp_path: Path) -> None:

@@ -177,6 +177,17 @@ MPQ_DECLARE_POOL(8);
 MPQ_DECLARE_POOL(4);
 MPQ_DECLARE_POOL(2);
 
+/* Requantized add of a row: `lines` lines of `codes` codes. Names: bits of the inputs and of y. */
+#define MPQ_FOR_ADDS_OF(DO, A) \
+  DO(A, 8, 8) DO(A, 8, 4) DO(A, 8, 2) DO(A, 4, 8) DO(A, 4, 4) DO(A, 4, 2) DO(A, 2, 8) DO(A, 2, 4) \
+  DO(A, 2, 2)
+#define MPQ_FOR_ADDS(DO) MPQ_FOR_ADDS_OF(DO, 8) MPQ_FOR_ADDS_OF(DO, 4) MPQ_FOR_ADDS_OF(DO, 2)
+#define MPQ_DECLARE_ADD(A, B, Y)                                                                \
+  void mpq_add_x##A##x##B##y##Y(const void *a, const void *b, void *y, const int32_t *icn,      \
+                                int32_t za, int32_t zb, int32_t zy, int32_t lines,              \
+                                int32_t codes);
+MPQ_FOR_ADDS(MPQ_DECLARE_ADD)
+
 /* Lanes of UMLAL (asm/umlal.py): operands of a strip, the sum of x of each pixel, and the sums of
  * words P of each segment, whose length lies with the requantization parameters. */
 #define DECLARE_LANES_PACK(BITS, NAME)                                                          \
