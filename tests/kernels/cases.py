@@ -148,6 +148,23 @@ def window_cases() -> list[Case]:
     return [weighted_case(spec, seed) for seed, spec in enumerate(specs)]
 
 
+def packed_cases(codes: str = "") -> list[Case]:
+    """Depthwise rows that are read without unpacking them: 7 and 14 outputs at stride 2."""
+    paddings = ((0, 0, 1, 1), (1, 1, 0, 0), (1, 1, 1, 1), (0, 0, 0, 0))
+    cases = []
+    for seed, (x, w, y) in enumerate(product((4, 2), WIDTHS, WIDTHS)):
+        zx, zy = (seed * 7 + 1) % (1 << x), (seed * 5) % (1 << y)
+        for i, width in enumerate((14, 28, 15, 13)):
+            top, left, bottom, right = paddings[(seed + i) % 4]
+            if width == 15 or (width + left + right - 3) // 2 + 1 not in (7, 14):
+                left, right = (0, 0) if width == 15 else (1, 1 if width % 2 else 0)
+            padding = (top, left, bottom, right)
+            map_ = tensor(3, 6 + seed % 2, width, x, zx)
+            spec = conv_spec("depthwise_conv2d", map_, 3, y, w, (3, 3), (2, 2), padding, zy)
+            cases.append(weighted_case(spec, seed, codes))
+    return cases
+
+
 def row_cases() -> list[Case]:
     """Kernels that make bands of rows, with and without padding and strides."""
     same = (1, 1, 1, 1)
@@ -160,6 +177,10 @@ def row_cases() -> list[Case]:
         conv_spec("pointwise_conv2d", tensor(9, 7, 5, 8), 4, 8, 4, strides=(2, 2)),
         conv_spec("depthwise_conv2d", tensor(4, 8, 9, 4, 3), 4, 4, 4, (3, 3), (1, 1), same),
         conv_spec("depthwise_conv2d", tensor(4, 8, 9, 8, 9), 4, 2, 2, (3, 3), (2, 2), (0, 0, 1, 1)),
+        conv_spec("depthwise_conv2d", tensor(4, 9, 14, 4, 9), 4, 2, 4, (3, 3), (2, 2), same),
+        conv_spec(
+            "depthwise_conv2d", tensor(4, 8, 28, 2, 1), 4, 4, 2, (3, 3), (2, 2), (0, 0, 1, 1)
+        ),
     ]
     cases = [weighted_case(spec, seed) for seed, spec in enumerate(specs)]
     a, b = tensor(3, 7, 9, 8, 7), tensor(3, 7, 9, 4, 2)

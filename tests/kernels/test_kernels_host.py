@@ -10,6 +10,7 @@ import pytest
 from tests.kernels.cases import (
     ALL_WIDTHS,
     Widths,
+    packed_cases,
     row_cases,
     shift_cases,
     special_cases,
@@ -46,6 +47,11 @@ def test_kernels_without_weights(tmp_path: Path) -> None:
 
 def test_image_input_and_narrow_tiles(tmp_path: Path) -> None:
     check(special_cases(), tmp_path)
+
+
+@pytest.mark.parametrize("codes", ["", "all max", "all zero"], ids=str)
+def test_depthwise_rows_of_packed_codes(codes: str, tmp_path: Path) -> None:
+    check(packed_cases(codes), tmp_path)
 
 
 def test_windows_by_groups_of_pixels(tmp_path: Path) -> None:

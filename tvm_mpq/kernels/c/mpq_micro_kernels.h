@@ -115,17 +115,31 @@ typedef void mpq_depthwise_core_t(const void *lines, void *y, const void *taps, 
   mpq_depthwise_core_t mpq_dwlanes3x3s##STRIDE##_y##BITS##_##OUTPUTS;
 MPQ_FOR_CORES(MPQ_DECLARE_CORE)
 MPQ_FOR_LANES(MPQ_DECLARE_LANES)
+/* Rows of packed codes (asm/depthwise_halves.py), copied with their right border: words of a line.
+ * Cores by x bits, left column, y bits, outputs of a row. */
+mpq_lines_t mpq_lines_packed_1, mpq_lines_packed_2, mpq_lines_packed_4;
+#define MPQ_FOR_HALVES_OF(DO, X, L) \
+  DO(X, L, 8, 7) DO(X, L, 8, 14) DO(X, L, 4, 7) DO(X, L, 4, 14) DO(X, L, 2, 7) DO(X, L, 2, 14)
+#define MPQ_FOR_HALVES(DO)                                                                     \
+  MPQ_FOR_HALVES_OF(DO, 4, 0) MPQ_FOR_HALVES_OF(DO, 4, 1)                                      \
+  MPQ_FOR_HALVES_OF(DO, 2, 0) MPQ_FOR_HALVES_OF(DO, 2, 1)
+#define MPQ_DECLARE_HALVES(X, L, Y, OUTPUTS)                                                   \
+  mpq_depthwise_core_t mpq_dwhalves3x3s2_x##X##_l##L##_y##Y##_##OUTPUTS;
+MPQ_FOR_HALVES(MPQ_DECLARE_HALVES)
 /* What a core needs of a channel; 0 if the core cannot do this channel's requantization. */
 typedef int32_t mpq_depthwise_taps_t(uint32_t *to, const void *w, int32_t stride, int32_t x_top,
                                      const int32_t *icn, int32_t channels, int32_t channel,
                                      int32_t zy, int32_t top);
 mpq_depthwise_taps_t mpq_planar_taps_w8, mpq_planar_taps_w4, mpq_planar_taps_w2;
 mpq_depthwise_taps_t mpq_lane_taps_w8, mpq_lane_taps_w4, mpq_lane_taps_w2;
+mpq_depthwise_taps_t mpq_halves_taps_w8, mpq_halves_taps_w4, mpq_halves_taps_w2;
+/* How a line of scratch has its pixels: side by side, even and odd ones apart, as packed codes. */
+enum { MPQ_PAIRED, MPQ_APART, MPQ_PACKED };
 typedef struct {
   mpq_lines_t *unpack;
   mpq_depthwise_taps_t *prepare;
   mpq_depthwise_core_t *core;
-  int32_t stride, x_bits, w_bits, y_bits, left, apart;
+  int32_t stride, x_bits, w_bits, y_bits, left, form;
   int32_t units, channels, height, width, x_words, y_width, y_words, zx, zy;
 } mpq_depthwise_t;
 /* All channels of output rows [y_row, y_row + rows) from the input rows [row, row + count). */
@@ -134,31 +148,34 @@ void mpq_depthwise(const mpq_depthwise_t *d, void *lines, void *taps, const void
                    int32_t y_row, int32_t rows, const void *w, const int32_t *icn);
 /* The kernels are named by literal arguments, so that the linker drops all others: stride S, bits
  * X W Y, outputs of a unit U, left column L, words of a pass N; then the layer from `units` on. */
-#define MPQ_DW(UNPACK, TAPS, CORE, S, X, W, Y, L, APART, UNITS, C, H, WIDTH, XW, YWIDTH, YW, ZX, \
+#define MPQ_DW(UNPACK, TAPS, CORE, S, X, W, Y, L, FORM, UNITS, C, H, WIDTH, XW, YWIDTH, YW, ZX, \
                ZY, ...)                                                                        \
   do {                                                                                         \
-    static const mpq_depthwise_t mpq_layer = {UNPACK, TAPS, CORE, S, X, W, Y, L, APART, UNITS, C,  \
+    static const mpq_depthwise_t mpq_layer = {UNPACK, TAPS, CORE, S, X, W, Y, L, FORM, UNITS, C,  \
                                           H, WIDTH, XW, YWIDTH, YW, ZX, ZY};                   \
     mpq_depthwise(&mpq_layer, __VA_ARGS__);                                                        \
   } while (0)
 #define MPQ_DW_PLANAR(S, X, W, Y, U, L, N, ...)                                                \
   MPQ_DW(mpq_lines_x##X##_l##L##_##N, mpq_planar_taps_w##W, mpq_dw3x3s##S##_y##Y##_##U, S, X,  \
-         W, Y, L, 0, __VA_ARGS__)
+         W, Y, L, MPQ_PAIRED, __VA_ARGS__)
 #define MPQ_DW_PLANAR_OF(S, X, W, Y, U, L, N, ...)                                             \
   MPQ_DW(mpq_lines_x##X##_l##L##_of##N, mpq_planar_taps_w##W, mpq_dw3x3s##S##_y##Y##_##U, S,   \
-         X, W, Y, L, 0, __VA_ARGS__)
+         X, W, Y, L, MPQ_PAIRED, __VA_ARGS__)
 #define MPQ_DW_LANES(S, X, W, Y, U, L, N, ...)                                                 \
   MPQ_DW(mpq_lines_x##X##_l##L##_##N, mpq_lane_taps_w##W, mpq_dwlanes3x3s##S##_y##Y##_##U, S,  \
-         X, W, Y, L, 0, __VA_ARGS__)
+         X, W, Y, L, MPQ_PAIRED, __VA_ARGS__)
 #define MPQ_DW_LANES_OF(S, X, W, Y, U, L, N, ...)                                              \
   MPQ_DW(mpq_lines_x##X##_l##L##_of##N, mpq_lane_taps_w##W, mpq_dwlanes3x3s##S##_y##Y##_##U,   \
-         S, X, W, Y, L, 0, __VA_ARGS__)
+         S, X, W, Y, L, MPQ_PAIRED, __VA_ARGS__)
 #define MPQ_DW_LANES_APART(S, X, W, Y, U, L, N, ...)                                           \
   MPQ_DW(mpq_lines_x##X##_l##L##_apart_##N, mpq_lane_taps_w##W,                                \
-         mpq_dwlanes3x3s##S##_y##Y##_##U, S, X, W, Y, L, 1, __VA_ARGS__)
+         mpq_dwlanes3x3s##S##_y##Y##_##U, S, X, W, Y, L, MPQ_APART, __VA_ARGS__)
 #define MPQ_DW_LANES_APART_OF(S, X, W, Y, U, L, N, ...)                                        \
   MPQ_DW(mpq_lines_x##X##_l##L##_apart_of##N, mpq_lane_taps_w##W,                              \
-         mpq_dwlanes3x3s##S##_y##Y##_##U, S, X, W, Y, L, 1, __VA_ARGS__)
+         mpq_dwlanes3x3s##S##_y##Y##_##U, S, X, W, Y, L, MPQ_APART, __VA_ARGS__)
+#define MPQ_DW_HALVES(S, X, W, Y, U, L, N, ...)                                                \
+  MPQ_DW(mpq_lines_packed_##N, mpq_halves_taps_w##W,                                           \
+         mpq_dwhalves3x3s##S##_x##X##_l##L##_y##Y##_##U, S, X, W, Y, L, MPQ_PACKED, __VA_ARGS__)
 
 /* Global average pool: of a whole map, or of rows [row, row + rows) into sums in y, which the last
  * row turns into codes in place. base: Zx * height * width. */
