@@ -190,6 +190,6 @@ def test_one_segment_across_parts_of_the_weights(tmp_path: Path) -> None:
 @pytest.mark.null
 def test_strips_choose_between_arrangements() -> None:
     """Long sums of 4-bit x and 2-bit weights take wider lanes without spills."""
-    short, long = (conv_spec("pointwise_conv2d", tensor(k, 14, 14, 4), 8, 4, 2) for k in (128, 512))
+    short, long = (conv_spec("pointwise_conv2d", tensor(k, 14, 14, 4), 8, 4, 2) for k in (192, 512))
     assert (short.variant, long.variant) == ("u10w2", "u15w2")
     assert all(spec.scratch_bytes <= TARGET.scratch for spec in (short, long))
