@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 from tests.kernels.harness import (
@@ -15,6 +16,7 @@ from tests.kernels.harness import (
     weighted_case,
 )
 from tvm_mpq.kernels.choose import choose
+from tvm_mpq.kernels.reference import AddParams
 from tvm_mpq.kernels.spec import KernelSpec
 from tvm_mpq.specs import WIDTHS, TensorSpec
 from tvm_mpq.target import Target
@@ -100,6 +102,18 @@ def weightless_cases() -> list[Case]:
     return cases
 
 
+def shift_cases() -> list[Case]:
+    """Adds with the extremes of M and of the shift, few of which fit the words of the fast way."""
+    top, cases = 2**31 - 1, []
+    a, b, y = tensor(2, 3, 9, 8, 200), tensor(2, 3, 9, 8, 3), tensor(2, 3, 9, 8, 255)
+    extremes = ((top, -top), (top - 2**15, top - 2**15), (-top - 1, 2**30), (2**15, -(2**15)))
+    for shift, m, nearest in product((0, 1, 15, 16, 17, 31, 38, 39, 63), extremes, (0, 1)):
+        zy = (shift * 37) % 256
+        spec = KernelSpec("add", (a, b), replace(y, zero_point=zy))
+        cases.append(add_case(spec, shift, AddParams(m, shift, nearest)))
+    return cases
+
+
 def special_cases() -> list[Case]:
     """The image as input, tiles narrower than a row and than an output word."""
     image = TensorSpec(3, 9, 11, 8, 128, "hwc8")
@@ -117,6 +131,40 @@ def special_cases() -> list[Case]:
     return [weighted_case(spec, seed) for seed, spec in enumerate(specs)]
 
 
+def window_cases() -> list[Case]:
+    """Windows of three at stride 1, rows of whole groups of pixels; lines that end in a word."""
+    same, more = (1, 1, 1, 1), (1, 1, 1, 3)
+    specs = []
+    for x, (width, padding) in product(WIDTHS, ((16, same), (28, same), (18, more), (14, same))):
+        map_ = tensor(4, 5, width, x, 1)
+        specs.append(conv_spec("conv2d", map_, 3, 8, 4, (3, 3), (1, 1), padding))
+    map_ = tensor(5, 4, 16, 8, 9)  # an odd number of channels
+    specs.append(conv_spec("conv2d", map_, 3, 8, 8, (3, 3), (1, 1), same))
+    for bits in WIDTHS:
+        layer = KernelSpec(
+            "conv2d", (tensor(150, 3, 40, bits, 1),), tensor(2, 3, 40, 8), 4, (3, 3), padding=same
+        )
+        specs.append(choose(layer, TIGHT))
+    return [weighted_case(spec, seed) for seed, spec in enumerate(specs)]
+
+
+def packed_cases(codes: str = "") -> list[Case]:
+    """Depthwise rows that are read without unpacking them: 7 and 14 outputs at stride 2."""
+    paddings = ((0, 0, 1, 1), (1, 1, 0, 0), (1, 1, 1, 1), (0, 0, 0, 0))
+    cases = []
+    for seed, (x, w, y) in enumerate(product((4, 2), WIDTHS, WIDTHS)):
+        zx, zy = (seed * 7 + 1) % (1 << x), (seed * 5) % (1 << y)
+        for i, width in enumerate((14, 28, 15, 13)):
+            top, left, bottom, right = paddings[(seed + i) % 4]
+            if width == 15 or (width + left + right - 3) // 2 + 1 not in (7, 14):
+                left, right = (0, 0) if width == 15 else (1, 1 if width % 2 else 0)
+            padding = (top, left, bottom, right)
+            map_ = tensor(3, 6 + seed % 2, width, x, zx)
+            spec = conv_spec("depthwise_conv2d", map_, 3, y, w, (3, 3), (2, 2), padding, zy)
+            cases.append(weighted_case(spec, seed, codes))
+    return cases
+
+
 def row_cases() -> list[Case]:
     """Kernels that make bands of rows, with and without padding and strides."""
     same = (1, 1, 1, 1)
@@ -129,6 +177,10 @@ def row_cases() -> list[Case]:
         conv_spec("pointwise_conv2d", tensor(9, 7, 5, 8), 4, 8, 4, strides=(2, 2)),
         conv_spec("depthwise_conv2d", tensor(4, 8, 9, 4, 3), 4, 4, 4, (3, 3), (1, 1), same),
         conv_spec("depthwise_conv2d", tensor(4, 8, 9, 8, 9), 4, 2, 2, (3, 3), (2, 2), (0, 0, 1, 1)),
+        conv_spec("depthwise_conv2d", tensor(4, 9, 14, 4, 9), 4, 2, 4, (3, 3), (2, 2), same),
+        conv_spec(
+            "depthwise_conv2d", tensor(4, 8, 28, 2, 1), 4, 4, 2, (3, 3), (2, 2), (0, 0, 1, 1)
+        ),
     ]
     cases = [weighted_case(spec, seed) for seed, spec in enumerate(specs)]
     a, b = tensor(3, 7, 9, 8, 7), tensor(3, 7, 9, 4, 2)

@@ -109,13 +109,14 @@ def _random_icn(
     return IcnParams(m0.astype(np.int32), n0.astype(np.int8), bq.astype(np.int32), zw)
 
 
-def add_case(spec: KernelSpec, seed: int) -> Case:
-    """A requantized add with random multipliers."""
+def add_case(spec: KernelSpec, seed: int, params: reference.AddParams | None = None) -> Case:
+    """A requantized add, with random multipliers unless ``params`` has them."""
     rng = np.random.default_rng(seed)
     a, b = (random_codes(rng, tensor) for tensor in spec.inputs)
     shift = int(rng.integers(30, 36))
     first, second = (int(v) for v in rng.integers(-(2**31) + 1, 2**31, 2))
-    params = reference.AddParams((first, second), shift, int(rng.integers(0, 2)))
+    chance = reference.AddParams((first, second), shift, int(rng.integers(0, 2)))
+    params = params or chance
     zeros = (spec.inputs[0].zero_point, spec.inputs[1].zero_point)
     y = spec.output
     expected = reference.add(a, b, params, zeros, y.zero_point, y.bits)

@@ -14,6 +14,7 @@ from tvm_mpq.kernels.asm import (
     assembly_sources,
     dense,
     depthwise,
+    depthwise_halves,
     depthwise_lanes,
     lines,
     ops,
@@ -27,6 +28,7 @@ from tvm_mpq.kernels.lanes import LANES
 GOLDENS = ["mpq_core_smlad_k8", "mpq_core_u14w4_a2", "mpq_expand_w4", "mpq_store_y8"]
 GOLDENS += ["mpq_dw3x3s1_y8_4", "mpq_dwlanes3x3s1_y4_8", "mpq_lines_x8_l1_1", "mpq_dense_w4"]
 GOLDENS += ["mpq_expand_lanes_w2", "mpq_store_block_y4", "mpq_store_block_y4_m16"]
+GOLDENS += ["mpq_dwhalves3x3s2_x4_l0_y4_7"]
 
 
 @pytest.mark.null
@@ -74,6 +76,7 @@ def test_cycles_of_the_inner_loops() -> None:
     assert all(umlal.expand_body(lanes).cycles <= 22 for lanes in LANES)
     assert depthwise.body(1, 8, 16).cycles <= 136
     assert depthwise_lanes.body(1, 4, 14).cycles <= 100
+    assert depthwise_halves.body(4, 0, 4, 7).cycles <= 73
     assert [dense.body(bits).cycles for bits in (8, 4)] <= [48, 45]
 
 
@@ -87,9 +90,9 @@ def test_cycles_of_the_inner_loops() -> None:
         store_body(4, 2, False, "side"),
     ]
     + [depthwise.body(2, 4, 8), depthwise_lanes.body(2, 2, 14), dense.body(8)]
-    + [lines.body(4, 1, 1, 2, 1)],
+    + [lines.body(4, 1, 1, 2, 1), depthwise_halves.body(2, 1, 2, 7)],
     ids=["core_smlad", "expand_w4", "core", "start_wide", "spill_u10w2", "expand_w2"]
-    + ["store_sums_y4", "dw_s2_y4", "dwlanes_s2_y2", "dense_w8", "lines_x4"],
+    + ["store_sums_y4", "dw_s2_y4", "dwlanes_s2_y2", "dense_w8", "lines_x4", "dwhalves"],
 )
 def test_records_agree_with_the_decoder(block: Scheduled, tmp_path: Path) -> None:
     """The scheduler's view of an instruction costs what the emulator makes of its machine code."""

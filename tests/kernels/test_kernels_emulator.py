@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.kernels.cases import COVERING, row_cases, weighted_cases, weightless_cases
+from tests.kernels.cases import COVERING, row_cases, shift_cases, weighted_cases, weightless_cases
 from tests.kernels.harness import Case, c_source, stored
 from tvm_mpq.emulator import Board
 from tvm_mpq.kernels.layout import pack_map, unpack_map
@@ -84,3 +84,8 @@ def test_kernels_with_weights(x_bits: int, tmp_path: Path) -> None:
 
 def test_other_kernels(tmp_path: Path) -> None:
     check([*row_cases(), *weightless_cases()[::4]], tmp_path)
+
+
+def test_adds(tmp_path: Path) -> None:
+    adds = [case for case in weightless_cases() if case.spec.op == "add"]
+    check([*adds, *shift_cases()[::3]], tmp_path)

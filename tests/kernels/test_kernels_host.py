@@ -10,11 +10,14 @@ import pytest
 from tests.kernels.cases import (
     ALL_WIDTHS,
     Widths,
+    packed_cases,
     row_cases,
+    shift_cases,
     special_cases,
     three_bit_cases,
     weighted_cases,
     weightless_cases,
+    window_cases,
 )
 from tests.kernels.harness import Case, build_host, run_host, run_in_bands
 
@@ -44,6 +47,19 @@ def test_kernels_without_weights(tmp_path: Path) -> None:
 
 def test_image_input_and_narrow_tiles(tmp_path: Path) -> None:
     check(special_cases(), tmp_path)
+
+
+@pytest.mark.parametrize("codes", ["", "all max", "all zero"], ids=str)
+def test_depthwise_rows_of_packed_codes(codes: str, tmp_path: Path) -> None:
+    check(packed_cases(codes), tmp_path)
+
+
+def test_windows_by_groups_of_pixels(tmp_path: Path) -> None:
+    check(window_cases(), tmp_path)
+
+
+def test_adds_of_every_shift(tmp_path: Path) -> None:
+    check(shift_cases(), tmp_path)
 
 
 def test_bands_from_rings_give_the_whole_tensor(tmp_path: Path) -> None:

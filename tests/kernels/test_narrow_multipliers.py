@@ -11,6 +11,7 @@ import pytest
 from tests.kernels.cases import (
     ALL_WIDTHS,
     COVERING,
+    packed_cases,
     row_cases,
     special_cases,
     three_bit_cases,
@@ -54,7 +55,9 @@ def narrow_cases(cases: list[Case], n0: int | None = None) -> list[Case]:
 def every_family() -> list[Case]:
     """Plain, pairs, lanes, planar and lanes depthwise, dense to codes and to logits."""
     covering = [case for widths in COVERING[::4] for case in weighted_cases(widths)]
-    cases = narrow_cases([*covering, *three_bit_cases()[::5], *special_cases()[:4]])
+    cases = narrow_cases(
+        [*covering, *three_bit_cases()[::5], *special_cases()[:4], *packed_cases()[::3]]
+    )
     for arrangement in ARRANGEMENTS:
         cases += [weighted_case(narrow(c.spec), i) for i, c in enumerate(sweep(*arrangement)[:2])]
     variants = {case.spec.variant for case in cases}

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernels.cases import TIGHT, three_bit_cases
+from tests.kernels.cases import TIGHT, packed_cases, three_bit_cases, window_cases
 from tests.kernels.emulated import run_emulated
 from tests.kernels.harness import Case, conv_spec, global_avg_pool_case, weighted_case
+from tvm_mpq.kernels import planar
 from tvm_mpq.kernels.choose import choose
 from tvm_mpq.kernels.spec import KernelSpec
 from tvm_mpq.specs import WIDTHS, TensorSpec
@@ -61,6 +62,18 @@ def test_extreme_codes_over_several_segments_and_chunks(tmp_path: Path, codes: s
 @pytest.mark.parametrize("codes", ["", "all max", "all zero"], ids=str)
 def test_three_bit_weights(tmp_path: Path, codes: str) -> None:
     check(three_bit_cases(codes), tmp_path)
+
+
+@pytest.mark.parametrize("codes", ["", "all max", "all zero"], ids=str)
+def test_depthwise_rows_of_packed_codes(tmp_path: Path, codes: str) -> None:
+    cases = packed_cases(codes)
+    halves = [planar.call_of(case.spec)[0] == "MPQ_DW_HALVES" for case in cases]
+    assert sum(halves) > len(cases) // 2
+    check(cases, tmp_path)
+
+
+def test_windows_by_groups_of_pixels(tmp_path: Path) -> None:
+    check(window_cases(), tmp_path)
 
 
 def test_image_input(tmp_path: Path) -> None:

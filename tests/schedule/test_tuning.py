@@ -41,7 +41,7 @@ def test_the_space_has_every_candidate_once_and_a_family_each(layer: KernelSpec)
 def test_layers_that_differ_in_what_repeats_are_tuned_together() -> None:
     wide = replace(pointwise(zero_point=7).output, channels=1000)
     layer = replace(pointwise(zero_point=7), output=wide, variant="pairs", rows=4, pixels=4)
-    other = replace(pointwise(), output=replace(pointwise().output, channels=64))
+    other = replace(pointwise(), output=replace(pointwise().output, channels=200))
     assert canonical(layer) == canonical(other) != canonical(pointwise(16))
     assert canonical(pointwise()) == pointwise()  # few channels stay
     many = replace(depthwise(), inputs=(replace(depthwise().x, channels=512),))

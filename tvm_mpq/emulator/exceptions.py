@@ -21,6 +21,7 @@ _FRAME_REGISTERS = (
 )
 _DOUBLES = tuple(arm.UC_ARM_REG_D0 + number for number in range(16))
 _STACK_WAS_PADDED = 1 << 9
+_IF_THEN = 0x0600FC00  # what is left of an IT block
 _PROCESS_STACK, _FLOAT_ACTIVE = 2, 4
 
 
@@ -67,6 +68,8 @@ class ExceptionUnit:
             self._floats[frame] = (doubles, read(arm.UC_ARM_REG_FPSCR))
             write(arm.UC_ARM_REG_CONTROL, control & ~_FLOAT_ACTIVE)
         write(arm.UC_ARM_REG_SP, frame)
+        # Else the handler would begin with what an interrupted IT block has left to skip.
+        write(arm.UC_ARM_REG_XPSR, status & ~(_IF_THEN | _STACK_WAS_PADDED))
         write(arm.UC_ARM_REG_LR, self._return_code(control))
         write(arm.UC_ARM_REG_IPSR, number)
         self._interrupts.active.append(number)

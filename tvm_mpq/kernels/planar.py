@@ -1,6 +1,7 @@
 """The planar 3x3 depthwise kernels: what they apply to, and the proof that no lane overflows.
 
-Two families work on lines of halfwords (asm/depthwise.py, asm/depthwise_lanes.py):
+Two families work on lines of halfwords (asm/depthwise.py, asm/depthwise_lanes.py), of which the
+second takes short rows at stride 2 as packed codes (asm/depthwise_halves.py):
 
     planar   SMLAD, any widths
     lanes    SMLAL, two outputs in the 16-bit halves of a register. A lane holds sums of
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 PITCH = 512  # bytes from line to line: an offset in the load, so it is a constant
 ODD_LINE = 256  # where a line's odd pixels are, when stride 2 has them apart
 READ_AHEAD = 8  # words that a core may read past the last line
-TAP_WORDS = 12  # taps and constants of a channel
+TAP_WORDS = 16  # taps and constants of a channel
+ROW_OUTPUTS = (7, 14)  # of a pass of the lanes that is a row
+PACKED_BITS = (4, 2)  # of x that the lanes can take at stride 2 as they are, without unpacking
 _LANE_BITS = 16
 _TAPS = 9
 VARIANTS = ("planar", "lanes")
@@ -52,18 +55,34 @@ def call_of(spec: KernelSpec) -> tuple[str, tuple[int, ...]]:
     """The macro that names the kernels of ``spec``, and the layer as its first arguments."""
     x, y, stride = spec.x, spec.output, spec.strides[0]
     unit, (words, whole) = _unit(spec), _pass_words(spec)
+    if _is_packed(spec):
+        words = x.line_words
     apart = int(spec.variant == "lanes" and stride == 2)
     names = (stride, x.bits, spec.w_bits, y.bits, unit, spec.padding[1], words)
     units = -(-y.width // unit)
     shape = (units, y.channels, x.height, x.width, x.line_words, y.width, y.line_words)
+    if _is_packed(spec):
+        return "MPQ_DW_HALVES" + spec.epilogue.upper(), (*names, *shape, x.zero_point, y.zero_point)
     macro = f"MPQ_DW_{spec.variant.upper()}" + "_APART" * apart + "_OF" * whole
     return macro + spec.epilogue.upper(), (*names, *shape, x.zero_point, y.zero_point)
+
+
+def _is_packed(spec: KernelSpec) -> bool:
+    """Whether the lanes take the rows of x as they are: a row's words hold twice its outputs."""
+    x, outputs = spec.x, spec.output.width
+    return (
+        spec.variant == "lanes"
+        and spec.strides == (2, 2)
+        and x.bits in PACKED_BITS
+        and outputs in ROW_OUTPUTS
+        and x.line_words == -(-2 * outputs // x.codes_per_word)
+    )
 
 
 def _unit(spec: KernelSpec) -> int:
     """Outputs of a pass of the core: a short row, or as many as divide the words of a row."""
     y = spec.output
-    if spec.variant == "lanes" and y.width in (7, 14):
+    if spec.variant == "lanes" and y.width in ROW_OUTPUTS:
         return y.width
     if y.bits == 2:
         return 8 if y.width <= 8 else 16

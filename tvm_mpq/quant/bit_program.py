@@ -6,8 +6,12 @@ them. HiGHS (through scipy.optimize.milp) finds the optimum and proves it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -276,13 +280,14 @@ def _solve(
         # Rows in whole bytes: the solver's feasibility tolerance, 1e-6, is far below one.
         constraints.append(LinearConstraint(used, -np.inf, room))
     options = {"mip_rel_gap": 0.0}
-    found = milp(
-        cost,
-        constraints=constraints,
-        integrality=np.ones(len(index)),
-        bounds=Bounds(0, 1),
-        options=options,
-    )
+    with _quiet_stdout():
+        found = milp(
+            cost,
+            constraints=constraints,
+            integrality=np.ones(len(index)),
+            bounds=Bounds(0, 1),
+            options=options,
+        )
     if found.x is None:
         raise DoesNotFitError(
             f"bit search: no widths satisfy all limits together ({found.message})"
@@ -291,6 +296,20 @@ def _solve(
     for limit in limits:
         assert limit.used(chosen) <= limit.budget, limit.what
     return chosen
+
+
+@contextlib.contextmanager
+def _quiet_stdout() -> Iterator[None]:
+    """HiGHS leaves lines of its own on the process's output, between those of ``--json``."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _cuts(layers: Sequence[LayerSpec], chosen: Mapping[Key, int]) -> tuple[Cut, ...]:

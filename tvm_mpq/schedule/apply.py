@@ -9,6 +9,7 @@ from tvm_mpq.kernels.spec import GEMM_OPS, PIXEL_TILE, KernelSpec
 from tvm_mpq.schedule.convolution import strip_schedule
 from tvm_mpq.schedule.dense import dense_pairs_schedule
 from tvm_mpq.schedule.depthwise import planar_schedule
+from tvm_mpq.schedule.elementwise import add_schedule
 from tvm_mpq.schedule.intrinsics import dot_intrinsic, gemm_intrinsic
 from tvm_mpq.schedule.lanes import lanes_schedule
 from tvm_mpq.schedule.pool import POOLS, pool_schedule
@@ -59,5 +60,7 @@ def _whole(spec: KernelSpec) -> tirx.PrimFunc | None:
         return dense_pairs_schedule(spec) if spec.op == "dense" else strip_schedule(spec)
     if spec.variant in planar.VARIANTS:
         return planar_schedule(spec)
+    if spec.op == "add":
+        return add_schedule(spec)
     # A pooled vector is one line of all channels, which the micro-kernel does not read.
     return pool_schedule(spec) if spec.op in POOLS and spec.x.layout == "hcw" else None

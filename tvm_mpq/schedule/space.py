@@ -19,11 +19,14 @@ from functools import cache
 from typing import Any
 
 from tvm_mpq._tvm_compat import IRModule, s_tir
+from tvm_mpq.kernels.lanes import CHANNELS
 from tvm_mpq.kernels.primfunc import primfunc
 from tvm_mpq.kernels.spec import GEMM_OPS, PIXEL_TILE, KernelSpec
 from tvm_mpq.specs import TensorSpec
 
-_OUTPUT_CHANNELS, _DEPTHWISE_CHANNELS = 32, 8
+# All of them share a strip's packing: with fewer, what packs fast would look best.
+_OUTPUT_CHANNELS = 128
+_DEPTHWISE_CHANNELS = 8
 _CACHE_BYTES = 16 * 1024  # of data, STM32H743
 _LAYER, _KERNELS, _CHOICE = "mpq.layer", "mpq.kernels", "mpq.choice"
 
@@ -57,12 +60,14 @@ def untiled(spec: KernelSpec) -> KernelSpec:
 def _measured_channels(layer: KernelSpec) -> int:
     """Output channels that are enough, with weights beyond the cache if the layer's are.
 
-    A strip reads all weights once: from flash, where they are more than the cache holds.
+    A strip reads all weights once: from flash, where they are more than the cache holds. Whole
+    blocks of the lanes, which would look slow with a block that is partly zeros.
     """
     channel_bytes = -(-layer.reduction * layer.w_bits // 8)
     if layer.output.channels * channel_bytes <= _CACHE_BYTES:
         return _OUTPUT_CHANNELS
-    return max(_OUTPUT_CHANNELS, -(-2 * _CACHE_BYTES // channel_bytes))
+    blocks = -(-2 * _CACHE_BYTES // (channel_bytes * CHANNELS))
+    return max(_OUTPUT_CHANNELS, blocks * CHANNELS)
 
 
 def _plain(tensor: TensorSpec, most: int) -> TensorSpec:

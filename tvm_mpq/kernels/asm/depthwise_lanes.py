@@ -19,36 +19,46 @@ M0 * t the code; PKHTB takes two of them together, USAT16 clamps both.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from tvm_mpq.kernels.asm import ops
 from tvm_mpq.kernels.asm.depthwise import FREE, advance, core_text
 from tvm_mpq.kernels.asm.function import function
 from tvm_mpq.kernels.asm.ops import Op
 from tvm_mpq.kernels.asm.scheduler import Scheduled, schedule_block
-from tvm_mpq.kernels.planar import ODD_LINE, PITCH
+from tvm_mpq.kernels.planar import ODD_LINE, PITCH, ROW_OUTPUTS
 
 UNITS = {8: (4, 7, 8, 14, 16), 4: (7, 8, 14, 16), 2: (7, 8, 14, 16)}
-_BIAS, _SCALE, _START, _M0, _ZERO = 24, 28, 32, 36, 40  # after the six words of taps
-_ROWS = (7, 14)  # outputs of a pass that is a row
-_CHUNK = 8  # outputs whose sums are in registers together
+_BIAS = 24  # after the six words of taps
+CHUNK = 8  # outputs whose sums are in registers together
 
 
 def body(stride: int, bits: int, outputs: int) -> Scheduled:
     """One unit of outputs."""
     block: list[Op] = []
-    chunks = range(0, outputs, _CHUNK)
+    chunks = range(0, outputs, CHUNK)
     words = []
     for first in chunks:
-        count = min(_CHUNK, outputs - first)
+        count = min(CHUNK, outputs - first)
         _sums(block, first, count, stride)
-        words += _codes(block, first, count, stride, bits)
+        words += codes(block, first, count, bits, lambda j: _place(stride, j), _BIAS + 4)
     if bits == 2:
-        block.append(ops.store_next(_word_of_2_bits(block, words), "r1"))
-    if outputs in _ROWS:
-        block += [ops.load("%end", "sp"), ops.compare("r0", "%end"), ops.load("%down", "sp", 4)]
-        block += [ops.add("r1", "r1", "%down"), ops.add_wide("r0", "r0", PITCH * stride)]
-    else:
-        block += advance(2 * outputs)
+        block.append(ops.store_next(word_of_2_bits(block, words), "r1"))
+    block += next_row(stride) if outputs in ROW_OUTPUTS else advance(2 * outputs)
     return schedule_block(block, FREE, is_loop=True)
+
+
+def next_row(stride: int) -> list[Op]:
+    """The next row, unless this was the last."""
+    return [
+        *(ops.load("%end", "sp"), ops.compare("r0", "%end"), ops.load("%down", "sp", 4)),
+        *(ops.add("r1", "r1", "%down"), ops.add_wide("r0", "r0", PITCH * stride)),
+    ]
+
+
+def _place(stride: int, j: int) -> tuple[int, bool]:
+    """The register of output ``j``, and whether in its high half."""
+    return (j // 2 + 1, j % 2 == 1) if stride == 1 else ((j + 1) // 2, j % 2 == 0)
 
 
 def _sums(block: list[Op], first: int, count: int, stride: int) -> None:
@@ -96,18 +106,29 @@ def _sums(block: list[Op], first: int, count: int, stride: int) -> None:
                 add("smlal", g, odd, other)
 
 
-def _codes(block: list[Op], first: int, count: int, stride: int, bits: int) -> list[str]:
-    """Sums to codes; stores whole words, or returns the value of 8 codes of 2 bits."""
+def codes(
+    block: list[Op],
+    first: int,
+    count: int,
+    bits: int,
+    place: Callable[[int], tuple[int, bool]],
+    at: int,
+) -> list[str]:
+    """Sums to codes; stores whole words, or returns the value of 8 codes of 2 bits.
+
+    place: the register of an output, and whether in its high half. at: bytes from the taps to the
+    constants.
+    """
     constants = [f"%{name}{first}" for name in ("scale", "start", "m", "zero")]
-    offsets = (_SCALE, _START, _M0, _ZERO)
-    block += [ops.load(name, "r2", at) for name, at in zip(constants, offsets, strict=True)]
+    block += [ops.load(name, "r2", at + 4 * i) for i, name in enumerate(constants)]
     size = 4 if bits == 8 else 8
     pending = []
     for begin in range(0, count, size):
         halves = []
         for j in range(begin, min(begin + size // 2, count)):
             two = (j, j + size // 2) if j + size // 2 < count else (j,)
-            both = 2 * [_high_word(block, first, k, stride, constants) for k in two]
+            lanes = [(f"{first}.{k}", f"%a{first}.{place(k)[0]}", place(k)[1]) for k in two]
+            both = 2 * [_high_word(block, *lane, constants) for lane in lanes]
             name = f"%h{first}.{j}"
             block.append(ops.pack_top_bottom(f"{name}p", both[1], both[0]))
             block.append(ops.saturate_halves(name, f"{name}p", bits))
@@ -124,11 +145,9 @@ def _codes(block: list[Op], first: int, count: int, stride: int, bits: int) -> l
     return pending
 
 
-def _high_word(block: list[Op], first: int, j: int, stride: int, constants: list[str]) -> str:
-    """The word whose high half is output ``j``."""
+def _high_word(block: list[Op], name: str, a: str, is_high: bool, constants: list[str]) -> str:
+    """The word whose high half is the output in a half of ``a``."""
     scale, start, m0, zero = constants
-    register, is_high = (j // 2 + 1, j % 2) if stride == 1 else ((j + 1) // 2, (j + 1) % 2)
-    a, name = f"%a{first}.{register}", f"{first}.{j}"
     if is_high:
         block.append(ops.shift_constant("lsr", f"%x{name}", a, 16))
     else:
@@ -138,7 +157,7 @@ def _high_word(block: list[Op], first: int, j: int, stride: int, constants: list
     return f"%y{name}"
 
 
-def _word_of_2_bits(block: list[Op], eights: list[str]) -> str:
+def word_of_2_bits(block: list[Op], eights: list[str]) -> str:
     """Codes 0-3 are in byte 0 and 4-7 in byte 2 of each value."""
     if len(eights) == 1:
         # A row of at most 8 outputs: what lies above them may be anything.
@@ -159,8 +178,20 @@ def text(stride: int, bits: int, outputs: int) -> str:
     """``mpq_dwlanes3x3s*_y*_*``."""
     name, block = name_of(stride, bits, outputs), body(stride, bits, outputs)
     taps = "taps: 6 words, bias of a lane in both halves, 2**up, start, M0, Zy << 16."
-    if outputs not in _ROWS:
-        return core_text(name, block, (outputs, bits, stride), 2 * outputs, taps)
+    if outputs in ROW_OUTPUTS:
+        return row_text(name, block, (stride, bits, outputs), taps)
+    return core_text(name, block, (outputs, bits, stride), 2 * outputs, taps)
+
+
+def row_text(
+    name: str,
+    block: Scheduled,
+    shape: tuple[int, int, int],
+    taps: str,
+    setup: Sequence[str] = (),
+) -> str:
+    """Rows of one channel; shape: stride, y bits, outputs of a row."""
+    stride, bits, outputs = shape
     comment = (
         f"void {name}(const void *lines, void *y, const void *taps, int32_t units,\n"
         "             int32_t rows, int32_t row_bytes)\n"
@@ -175,6 +206,7 @@ def text(stride: int, bits: int, outputs: int) -> str:
         "mla r6, r4, r6, r0",
         f"sub r5, r5, #{-(-outputs * bits // 32) * 4}",
         "strd r6, r5, [sp, #0]",  # the last row; from the end of a row to the next one in y
+        *setup,
         ".Lrow:",
         *block.lines,
         "bne .Lrow",

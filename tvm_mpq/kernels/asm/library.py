@@ -11,7 +11,7 @@ from functools import cache, partial
 from itertools import product
 from pathlib import Path
 
-from tvm_mpq.kernels.asm import dense, depthwise, depthwise_lanes, lines, umlal
+from tvm_mpq.kernels.asm import dense, depthwise, depthwise_halves, depthwise_lanes, lines, umlal
 from tvm_mpq.kernels.asm.epilogue import store_block_text, store_sums_text, store_text
 from tvm_mpq.kernels.asm.smlad import core_text, expand_text
 from tvm_mpq.specs import WEIGHT_WIDTHS
@@ -43,6 +43,10 @@ _FILES: dict[str, Callable[[], str]] = {
         f"{family.name_of(*shape)}.S": partial(family.text, *shape)
         for family in (depthwise, depthwise_lanes)
         for shape in _cores(family.UNITS)
+    },
+    **{
+        f"{depthwise_halves.name_of(*shape)}.S": partial(depthwise_halves.text, *shape)
+        for shape in depthwise_halves.SHAPES
     },
     **{f"{lines.name_of(*shape)}.S": partial(lines.text, *shape) for shape in _line_shapes()},
 }

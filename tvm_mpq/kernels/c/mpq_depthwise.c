@@ -1,11 +1,14 @@
 /* Depthwise 3x3 over planar maps, all channels of a band of rows; see asm/depthwise.py and
  * asm/depthwise_lanes.py for the cores, asm/lines.py for the lines. */
+#include "mpq_lanes.h"
 #include "mpq_micro_kernels.h"
 
 #include <string.h>
 
 enum { PITCH = 512, ODD_LINE = 256 };                 /* bytes; kernels/planar.py */
 enum { LINE_BYTES, ROW_BYTES, RIGHT, RIGHT_NEXT, ZX }; /* geometry of mpq_lines_* */
+enum { KEEP = RIGHT, FILL };                          /* of mpq_lines_packed_* */
+enum { TAP_ZX = 14 };                                 /* of mpq_dwhalves3x3* */
 typedef struct {
   int32_t to, from, rows;
 } run_t;
@@ -115,12 +118,29 @@ INLINE int32_t planar_taps(uint32_t *to, const int32_t *taps, const channel_t *c
   return 1;
 }
 
-/* Eleven words for mpq_dwlanes3x3*; span: the largest (2**x_bits - 1) * sum |w - Zw|. */
-INLINE int32_t lane_taps(uint32_t *to, const int32_t *taps, const channel_t *c, int32_t stride,
-                         int32_t x_top, int32_t span, int32_t zy, int32_t top) {
-  const int32_t m0 = c->m0, shift = c->shift;
-  /* No tap is below -zero, so that a lane stays in 0 .. span. */
+/* Five words after the taps of a core of lanes: the bias of a lane, which is the most that taps of at
+ * least -zero subtract, and the requantization; span: the largest (2**x_bits - 1) * sum |w - Zw|. */
+INLINE int32_t lane_constants(uint32_t *to, int32_t span, const channel_t *c, int32_t x_top,
+                              int32_t zy, int32_t top) {
   const int32_t bias = 9 * c->zero * x_top;
+  const int32_t up = 48 - c->shift, start = c->bq - bias;
+  to[0] = (uint32_t)bias * 0x10001u;
+  to[3] = (uint32_t)c->m0;
+  to[4] = (uint32_t)zy << 16;
+  if (up >= 0 && up <= 30) {
+    const int32_t most = INT32_MAX >> up;
+    if (start > -most && start < most - span) {
+      to[1] = 1u << up, to[2] = (uint32_t)start << up;
+      return 1;
+    }
+  }
+  const int32_t code = only_code(c->m0, start, span, c->shift, zy, top);
+  to[1] = 0, to[2] = (uint32_t)code << 18, to[3] = 1u << 30, to[4] = 0;
+  return code >= 0;
+}
+
+/* Six words of taps for mpq_dwlanes3x3*. */
+INLINE void lane_taps(uint32_t *to, const int32_t *taps, int32_t stride) {
 #define ROW(KY)                                                                  \
   to[2 * KY] = (uint32_t)taps[3 * KY + 2] + ((uint32_t)taps[3 * KY + second] << 16); \
   to[2 * KY + 1] = (uint32_t)taps[3 * KY + 1 - second] << place;
@@ -132,23 +152,6 @@ INLINE int32_t lane_taps(uint32_t *to, const int32_t *taps, const channel_t *c, 
     ROW(0) ROW(1) ROW(2)
   }
 #undef ROW
-  const int32_t up = 48 - shift, start = c->bq - bias;
-  to[6] = (uint32_t)bias * 0x10001u;
-  to[9] = (uint32_t)m0;
-  to[10] = (uint32_t)zy << 16;
-  if (up >= 0 && up <= 30) {
-    const int32_t most = INT32_MAX >> up;
-    if (start > -most && start < most - span) {
-      to[7] = 1u << up, to[8] = (uint32_t)start << up;
-      return 1;
-    }
-  }
-  const int32_t code = only_code(m0, start, span, shift, zy, top);
-  if (code < 0) {
-    return not_for_the_core(to, c);
-  }
-  to[7] = 0, to[8] = (uint32_t)code << 18, to[9] = 1u << 30, to[10] = 0;
-  return 1;
 }
 
 #define DEFINE_TAPS(BITS, FORM, NARROW)                                                          \
@@ -167,7 +170,18 @@ INLINE int32_t lane_taps(uint32_t *to, const int32_t *taps, const channel_t *c, 
     const channel_t c = channel_of(icn, channels, channel, NARROW);                              \
     int32_t taps[9];                                                                             \
     taps_of(taps, w, BITS, (uint32_t)channel, c.zero);                                           \
-    return lane_taps(to, taps, &c, stride, x_top, x_top * 9 * ((1 << BITS) - 1), zy, top);       \
+    lane_taps(to, taps, stride);                                                                 \
+    return lane_constants(to + 6, x_top * 9 * ((1 << BITS) - 1), &c, x_top, zy, top) ||          \
+           not_for_the_core(to, &c);                                                             \
+  }                                                                                              \
+  int32_t mpq_halves_taps_w##BITS##FORM(uint32_t *to, const void *w, int32_t stride,             \
+                                        int32_t x_top, const int32_t *icn, int32_t channels,     \
+                                        int32_t channel, int32_t zy, int32_t top) {              \
+    const channel_t c = channel_of(icn, channels, channel, NARROW);                              \
+    (void)stride;                                                                                \
+    taps_of((int32_t *)to, w, BITS, (uint32_t)channel, c.zero);                                  \
+    return lane_constants(to + 9, x_top * 9 * ((1 << BITS) - 1), &c, x_top, zy, top) ||          \
+           not_for_the_core(to, &c);                                                             \
   }
 DEFINE_TAPS(8, , 0)
 DEFINE_TAPS(4, , 0)
@@ -176,10 +190,50 @@ DEFINE_TAPS(8, _m16, 1)
 DEFINE_TAPS(4, _m16, 1)
 DEFINE_TAPS(2, _m16, 1)
 
-/* Pixel j of a line of halfwords. */
-static int32_t pixel(const uint8_t *line, int32_t j, int32_t apart) {
+/* One or two lines of packed codes; what lies right of the map in their last word is Zx. Loads
+ * first: a store right after its load would wait. */
+INLINE void copy_lines(uint32_t *to, const uint32_t *from, int32_t row_words, int32_t words,
+                       int32_t rows, uint32_t keep, uint32_t fill) {
+  const int32_t second = rows > 1 ? row_words : 0;
+  uint32_t a[4], b[4];
+  for (int32_t i = 0; i < words; i++) {
+    a[i] = from[i], b[i] = from[second + i];
+  }
+  a[words - 1] = (a[words - 1] & keep) | fill, b[words - 1] = (b[words - 1] & keep) | fill;
+  for (int32_t i = 0; i < words; i++) {
+    to[i] = a[i];
+    if (rows > 1) {
+      to[PITCH / 4 + i] = b[i];
+    }
+  }
+}
+
+#define DEFINE_LINES_PACKED(WORDS)                                                               \
+  void mpq_lines_packed_##WORDS(void *to, const void *line, int32_t rows,                        \
+                                const int32_t *geometry) {                                       \
+    const uint32_t keep = (uint32_t)geometry[KEEP], fill = (uint32_t)geometry[FILL];             \
+    const int32_t row_words = geometry[ROW_BYTES] >> 2;                                          \
+    const uint32_t *from = (const uint32_t *)line;                                               \
+    uint32_t *word = (uint32_t *)to;                                                             \
+    for (; rows > 1; rows -= 2, word += PITCH / 2, from += 2 * row_words) {                      \
+      copy_lines(word, from, row_words, WORDS, 2, keep, fill);                                   \
+    }                                                                                            \
+    if (rows > 0) {                                                                              \
+      copy_lines(word, from, row_words, WORDS, 1, keep, fill);                                   \
+    }                                                                                            \
+  }
+DEFINE_LINES_PACKED(1)
+DEFINE_LINES_PACKED(2)
+DEFINE_LINES_PACKED(4)
+
+/* Pixel j of a line, column -left being 0. */
+static int32_t pixel(const uint8_t *line, int32_t j, const mpq_depthwise_t *d) {
+  if (d->form == MPQ_PACKED) {
+    const uint32_t *words = (const uint32_t *)(const void *)line;
+    return j < d->left ? d->zx : (int32_t)mpq_code(words, j - d->left, d->x_bits);
+  }
   uint16_t x;
-  memcpy(&x, line + (apart ? j / 2 * 2 + j % 2 * ODD_LINE : 2 * j), sizeof x);
+  memcpy(&x, line + (d->form == MPQ_APART ? j / 2 * 2 + j % 2 * ODD_LINE : 2 * j), sizeof x);
   return x;
 }
 
@@ -196,7 +250,7 @@ static void plain(const uint8_t *lines, uint32_t *y, const uint32_t *parameters,
     for (int32_t p = 0; p < d->y_width; p++) {
       int32_t sum = icn[channel];
       for (int32_t i = 0; i < 9; i++) {
-        sum += taps[i] * pixel(lines + i / 3 * PITCH, p * d->stride + i % 3, d->apart);
+        sum += taps[i] * pixel(lines + i / 3 * PITCH, p * d->stride + i % 3, d);
       }
       const int32_t code = code_of(m0, sum, shift, d->zy, top);
       uint32_t *word = y + r * d->channels * d->y_words + p / codes;
@@ -205,12 +259,30 @@ static void plain(const uint8_t *lines, uint32_t *y, const uint32_t *parameters,
   }
 }
 
-static void fill(uint8_t *lines, int32_t from, int32_t to, uint32_t zx) {
+static void fill(uint8_t *lines, int32_t from, int32_t to, uint32_t word_of_zx) {
   for (uint32_t *word = (uint32_t *)(void *)(lines + from * PITCH),
                 *end = (uint32_t *)(void *)(lines + to * PITCH);
        word < end; word++) {
-    *word = zx * 0x10001u;
+    *word = word_of_zx;
   }
+}
+
+/* What mpq_lines_* need; returns a word of codes Zx as lines have them. */
+static uint32_t geometry_of(int32_t *geometry, const mpq_depthwise_t *d) {
+  const int32_t right = d->left + d->width, next = right + 1, apart = d->form == MPQ_APART;
+  geometry[LINE_BYTES] = d->x_words * 4;
+  geometry[ROW_BYTES] = d->channels * d->x_words * 4;
+  geometry[ZX] = d->zx;
+  if (d->form == MPQ_PACKED) {
+    const int32_t used = (d->width * d->x_bits - 1) % 32 + 1; /* bits of the last word */
+    const uint32_t word = (uint32_t)d->zx * (d->x_bits == 4 ? 0x11111111u : 0x55555555u);
+    const uint32_t keep = 0xFFFFFFFFu >> (32 - used);
+    geometry[KEEP] = (int32_t)keep, geometry[FILL] = (int32_t)(word & ~keep);
+    return word;
+  }
+  geometry[RIGHT] = apart ? right / 2 * 2 + right % 2 * ODD_LINE : 2 * right;
+  geometry[RIGHT_NEXT] = apart ? next / 2 * 2 + next % 2 * ODD_LINE : 2 * next;
+  return (uint32_t)d->zx * 0x10001u;
 }
 
 void mpq_depthwise(const mpq_depthwise_t *d, void *lines, void *taps, const void *x,
@@ -220,18 +292,15 @@ void mpq_depthwise(const mpq_depthwise_t *d, void *lines, void *taps, const void
   const int32_t inside = row + count > d->height ? d->height - row : count;
   const int32_t end = inside > first ? inside : first;
   const int32_t x_row = d->channels * d->x_words, y_row_words = d->channels * d->y_words;
-  const int32_t right = d->left + d->width, next = right + 1;
-  const int32_t apart = d->apart;
-  const int32_t geometry[5] = {
-      d->x_words * 4, x_row * 4,
-      apart ? right / 2 * 2 + right % 2 * ODD_LINE : 2 * right,
-      apart ? next / 2 * 2 + next % 2 * ODD_LINE : 2 * next, d->zx};
+  int32_t geometry[5];
+  const uint32_t border = geometry_of(geometry, d);
   run_t in[2], out[2];
   const int32_t ins = runs_of(in, row + first, end - first, x_ring);
   const int32_t outs = runs_of(out, y_row, rows, y_ring);
   const int32_t x_top = (1 << d->x_bits) - 1, top = (1 << d->y_bits) - 1;
-  fill(lines, 0, first, (uint32_t)d->zx);
-  fill(lines, end, count, (uint32_t)d->zx);
+  fill(lines, 0, first, border);
+  fill(lines, end, count, border);
+  ((uint32_t *)taps)[TAP_ZX] = (uint32_t)d->zx;
   for (int32_t channel = 0; channel < d->channels; channel++) {
     for (int32_t i = 0; i < ins; i++) {
       d->unpack((uint8_t *)lines + (first + in[i].to) * PITCH,

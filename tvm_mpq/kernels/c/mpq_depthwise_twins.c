@@ -1,5 +1,5 @@
-/* Portable twins of mpq_lines_*.S, mpq_dw3x3*.S and mpq_dwlanes3x3*.S: same arguments, layouts,
- * arithmetic. */
+/* Portable twins of mpq_lines_*.S, mpq_dw3x3*.S, mpq_dwlanes3x3*.S and mpq_dwhalves3x3*.S: same
+ * arguments, layouts, arithmetic. */
 #include "mpq_lanes.h"
 #include "mpq_micro_kernels.h"
 
@@ -114,6 +114,22 @@ static void lanes_unit(const uint8_t *lines, uint32_t *y, const uint32_t *taps, 
   store(y, codes, outputs, bits);
 }
 
+static void halves_unit(const uint8_t *lines, uint32_t *y, const uint32_t *taps, int32_t x_bits,
+                        int32_t left, int32_t bits, int32_t outputs) {
+  uint32_t codes[14];
+  for (int32_t j = 0; j < outputs; j++) {
+    uint32_t lane = taps[9];
+    for (int32_t i = 0; i < 9; i++) {
+      const uint32_t *line = (const uint32_t *)(const void *)(lines + i / 3 * PITCH);
+      const int32_t column = 2 * j + i % 3 - left;
+      lane += (column < 0 ? taps[14] : mpq_code(line, column, x_bits)) * taps[i];
+    }
+    const uint32_t sum = (lane & 0xFFFFu) * taps[10] + taps[11];
+    codes[j] = clamped(high_word((int32_t)taps[12], sum, taps[13]) >> 16, bits);
+  }
+  store(y, codes, outputs, bits);
+}
+
 #define DEFINE_CORE(STRIDE, BITS, OUTPUTS)                                                       \
   void mpq_dw3x3s##STRIDE##_y##BITS##_##OUTPUTS(const void *lines, void *y, const void *taps,    \
                                                 int32_t units, int32_t rows,                     \
@@ -137,7 +153,18 @@ static void lanes_unit(const uint8_t *lines, uint32_t *y, const uint32_t *taps, 
                  taps, STRIDE, BITS, OUTPUTS);                                                   \
     }                                                                                            \
   }
+#define DEFINE_HALVES(X, LEFT, BITS, OUTPUTS)                                                    \
+  void mpq_dwhalves3x3s2_x##X##_l##LEFT##_y##BITS##_##OUTPUTS(const void *lines, void *y,        \
+                                                              const void *taps, int32_t units,   \
+                                                              int32_t rows, int32_t row_bytes) { \
+    (void)units;                                                                                 \
+    for (int32_t r = 0; r < rows; r++) {                                                         \
+      halves_unit((const uint8_t *)lines + r * 2 * PITCH, (uint32_t *)y + r * (row_bytes / 4),   \
+                  (const uint32_t *)taps, X, LEFT, BITS, OUTPUTS);                               \
+    }                                                                                            \
+  }
 MPQ_FOR_CORES(DEFINE_CORE)
 MPQ_FOR_LANES(DEFINE_LANES)
+MPQ_FOR_HALVES(DEFINE_HALVES)
 
 #endif

@@ -138,6 +138,17 @@ typedef void mpq_depthwise_core_t(const void *lines, void *y, const void *taps, 
   mpq_depthwise_core_t mpq_dwlanes3x3s##STRIDE##_y##BITS##_##OUTPUTS;
 MPQ_FOR_CORES(MPQ_DECLARE_CORE)
 MPQ_FOR_LANES(MPQ_DECLARE_LANES)
+/* Rows of packed codes (asm/depthwise_halves.py), copied with their right border: words of a line.
+ * Cores by x bits, left column, y bits, outputs of a row. */
+mpq_lines_t mpq_lines_packed_1, mpq_lines_packed_2, mpq_lines_packed_4;
+#define MPQ_FOR_HALVES_OF(DO, X, L) \
+  DO(X, L, 8, 7) DO(X, L, 8, 14) DO(X, L, 4, 7) DO(X, L, 4, 14) DO(X, L, 2, 7) DO(X, L, 2, 14)
+#define MPQ_FOR_HALVES(DO)                                                                     \
+  MPQ_FOR_HALVES_OF(DO, 4, 0) MPQ_FOR_HALVES_OF(DO, 4, 1)                                      \
+  MPQ_FOR_HALVES_OF(DO, 2, 0) MPQ_FOR_HALVES_OF(DO, 2, 1)
+#define MPQ_DECLARE_HALVES(X, L, Y, OUTPUTS)                                                   \
+  mpq_depthwise_core_t mpq_dwhalves3x3s2_x##X##_l##L##_y##Y##_##OUTPUTS;
+MPQ_FOR_HALVES(MPQ_DECLARE_HALVES)
 /* What a core needs of a channel; 0 if the core cannot do this channel's requantization, and M0, the
  * shift and Zw in `to`. */
 typedef int32_t mpq_depthwise_taps_t(uint32_t *to, const void *w, int32_t stride, int32_t x_top,
@@ -147,11 +158,15 @@ mpq_depthwise_taps_t mpq_planar_taps_w8, mpq_planar_taps_w4, mpq_planar_taps_w2;
 mpq_depthwise_taps_t mpq_lane_taps_w8, mpq_lane_taps_w4, mpq_lane_taps_w2;
 mpq_depthwise_taps_t mpq_planar_taps_w8_m16, mpq_planar_taps_w4_m16, mpq_planar_taps_w2_m16;
 mpq_depthwise_taps_t mpq_lane_taps_w8_m16, mpq_lane_taps_w4_m16, mpq_lane_taps_w2_m16;
+mpq_depthwise_taps_t mpq_halves_taps_w8_m16, mpq_halves_taps_w4_m16, mpq_halves_taps_w2_m16;
+mpq_depthwise_taps_t mpq_halves_taps_w8, mpq_halves_taps_w4, mpq_halves_taps_w2;
+/* How a line of scratch has its pixels: side by side, even and odd ones apart, as packed codes. */
+enum { MPQ_PAIRED, MPQ_APART, MPQ_PACKED };
 typedef struct {
   mpq_lines_t *unpack;
   mpq_depthwise_taps_t *prepare;
   mpq_depthwise_core_t *core;
-  int32_t stride, x_bits, w_bits, y_bits, left, apart;
+  int32_t stride, x_bits, w_bits, y_bits, left, form;
   int32_t units, channels, height, width, x_words, y_width, y_words, zx, zy;
 } mpq_depthwise_t;
 /* All channels of output rows [y_row, y_row + rows) from the input rows [row, row + count). */
@@ -160,31 +175,37 @@ void mpq_depthwise(const mpq_depthwise_t *d, void *lines, void *taps, const void
                    int32_t y_row, int32_t rows, const void *w, const int32_t *icn);
 /* The kernels are named by literal arguments, so that the linker drops all others: stride S, bits
  * X W Y, outputs of a unit U, left column L, words of a pass N; then the layer from `units` on. */
-#define MPQ_DW(UNPACK, TAPS, CORE, S, X, W, Y, L, APART, UNITS, C, H, WIDTH, XW, YWIDTH, YW, ZX, \
+#define MPQ_DW(UNPACK, TAPS, CORE, S, X, W, Y, L, FORM, UNITS, C, H, WIDTH, XW, YWIDTH, YW, ZX, \
                ZY, ...)                                                                        \
   do {                                                                                         \
-    static const mpq_depthwise_t mpq_layer = {UNPACK, TAPS, CORE, S, X, W, Y, L, APART, UNITS, C,  \
+    static const mpq_depthwise_t mpq_layer = {UNPACK, TAPS, CORE, S, X, W, Y, L, FORM, UNITS, C,  \
                                           H, WIDTH, XW, YWIDTH, YW, ZX, ZY};                   \
     mpq_depthwise(&mpq_layer, __VA_ARGS__);                                                        \
   } while (0)
-#define MPQ_DW_OF(PASS, APART, TAPS, CORE, M, S, X, W, Y, U, L, N, ...)                        \
+#define MPQ_DW_OF(PASS, FORM, TAPS, CORE, M, S, X, W, Y, U, L, N, ...)                         \
   MPQ_DW(mpq_lines_x##X##_l##L##_##PASS##N, TAPS##W##M, CORE##S##_y##Y##_##U, S, X, W, Y, L,   \
-         APART, __VA_ARGS__)
-#define MPQ_DW_PLANAR_(PASS, ...) MPQ_DW_OF(PASS, 0, mpq_planar_taps_w, mpq_dw3x3s, __VA_ARGS__)
-#define MPQ_DW_LANES_(PASS, APART, ...)                                                        \
-  MPQ_DW_OF(PASS, APART, mpq_lane_taps_w, mpq_dwlanes3x3s, __VA_ARGS__)
+         FORM, __VA_ARGS__)
+#define MPQ_DW_PLANAR_(PASS, ...)                                                              \
+  MPQ_DW_OF(PASS, MPQ_PAIRED, mpq_planar_taps_w, mpq_dw3x3s, __VA_ARGS__)
+#define MPQ_DW_LANES_(PASS, FORM, ...)                                                         \
+  MPQ_DW_OF(PASS, FORM, mpq_lane_taps_w, mpq_dwlanes3x3s, __VA_ARGS__)
 #define MPQ_DW_PLANAR(...) MPQ_DW_PLANAR_(, , __VA_ARGS__)
 #define MPQ_DW_PLANAR_M16(...) MPQ_DW_PLANAR_(, _m16, __VA_ARGS__)
 #define MPQ_DW_PLANAR_OF(...) MPQ_DW_PLANAR_(of, , __VA_ARGS__)
 #define MPQ_DW_PLANAR_OF_M16(...) MPQ_DW_PLANAR_(of, _m16, __VA_ARGS__)
-#define MPQ_DW_LANES(...) MPQ_DW_LANES_(, 0, , __VA_ARGS__)
-#define MPQ_DW_LANES_M16(...) MPQ_DW_LANES_(, 0, _m16, __VA_ARGS__)
-#define MPQ_DW_LANES_OF(...) MPQ_DW_LANES_(of, 0, , __VA_ARGS__)
-#define MPQ_DW_LANES_OF_M16(...) MPQ_DW_LANES_(of, 0, _m16, __VA_ARGS__)
-#define MPQ_DW_LANES_APART(...) MPQ_DW_LANES_(apart_, 1, , __VA_ARGS__)
-#define MPQ_DW_LANES_APART_M16(...) MPQ_DW_LANES_(apart_, 1, _m16, __VA_ARGS__)
-#define MPQ_DW_LANES_APART_OF(...) MPQ_DW_LANES_(apart_of, 1, , __VA_ARGS__)
-#define MPQ_DW_LANES_APART_OF_M16(...) MPQ_DW_LANES_(apart_of, 1, _m16, __VA_ARGS__)
+#define MPQ_DW_LANES(...) MPQ_DW_LANES_(, MPQ_PAIRED, , __VA_ARGS__)
+#define MPQ_DW_LANES_M16(...) MPQ_DW_LANES_(, MPQ_PAIRED, _m16, __VA_ARGS__)
+#define MPQ_DW_LANES_OF(...) MPQ_DW_LANES_(of, MPQ_PAIRED, , __VA_ARGS__)
+#define MPQ_DW_LANES_OF_M16(...) MPQ_DW_LANES_(of, MPQ_PAIRED, _m16, __VA_ARGS__)
+#define MPQ_DW_LANES_APART(...) MPQ_DW_LANES_(apart_, MPQ_APART, , __VA_ARGS__)
+#define MPQ_DW_LANES_APART_M16(...) MPQ_DW_LANES_(apart_, MPQ_APART, _m16, __VA_ARGS__)
+#define MPQ_DW_LANES_APART_OF(...) MPQ_DW_LANES_(apart_of, MPQ_APART, , __VA_ARGS__)
+#define MPQ_DW_LANES_APART_OF_M16(...) MPQ_DW_LANES_(apart_of, MPQ_APART, _m16, __VA_ARGS__)
+#define MPQ_DW_HALVES_(M, S, X, W, Y, U, L, N, ...)                                            \
+  MPQ_DW(mpq_lines_packed_##N, mpq_halves_taps_w##W##M,                                        \
+         mpq_dwhalves3x3s##S##_x##X##_l##L##_y##Y##_##U, S, X, W, Y, L, MPQ_PACKED, __VA_ARGS__)
+#define MPQ_DW_HALVES(...) MPQ_DW_HALVES_(, __VA_ARGS__)
+#define MPQ_DW_HALVES_M16(...) MPQ_DW_HALVES_(_m16, __VA_ARGS__)
 
 /* Global average pool: of a whole map, or of rows [row, row + rows) into sums in y, which the last
  * row turns into codes in place. base: Zx * height * width. */
@@ -202,6 +223,17 @@ typedef struct {
 MPQ_DECLARE_POOL(8);
 MPQ_DECLARE_POOL(4);
 MPQ_DECLARE_POOL(2);
+
+/* Requantized add of a row: `lines` lines of `codes` codes. Names: bits of the inputs and of y. */
+#define MPQ_FOR_ADDS_OF(DO, A) \
+  DO(A, 8, 8) DO(A, 8, 4) DO(A, 8, 2) DO(A, 4, 8) DO(A, 4, 4) DO(A, 4, 2) DO(A, 2, 8) DO(A, 2, 4) \
+  DO(A, 2, 2)
+#define MPQ_FOR_ADDS(DO) MPQ_FOR_ADDS_OF(DO, 8) MPQ_FOR_ADDS_OF(DO, 4) MPQ_FOR_ADDS_OF(DO, 2)
+#define MPQ_DECLARE_ADD(A, B, Y)                                                                \
+  void mpq_add_x##A##x##B##y##Y(const void *a, const void *b, void *y, const int32_t *icn,      \
+                                int32_t za, int32_t zb, int32_t zy, int32_t lines,              \
+                                int32_t codes);
+MPQ_FOR_ADDS(MPQ_DECLARE_ADD)
 
 /* Lanes of UMLAL (asm/umlal.py): operands of a strip, the sum of x of each pixel, and the sums of
  * words P of each segment, whose length lies with the requantization parameters. */
