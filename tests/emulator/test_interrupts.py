@@ -70,6 +70,42 @@ def test_handlers_preserve_every_register(build):
     assert _word(board, "wrong") == 0
 
 
+IF_THEN = """
+volatile uint32_t ticks, entered, skipped;
+__attribute__((naked)) void SysTick_Handler(void) {
+  __asm volatile(
+      "ldr r0, =entered\\n ldr r1, [r0]\\n adds r1, #1\\n str r1, [r0]\\n"
+      "ldr r0, =ticks\\n ldr r1, [r0]\\n adds r1, #1\\n str r1, [r0]\\n bx lr"); }
+/* Across a page, where the emulator may stop within the block. */
+__asm(".section .text.count,\\"ax\\",%progbits\\n .balign 4096\\n .space 4086\\n .thumb_func\\n"
+      "count: tst.w r2, #1\\n ittee ne\\n addne r0, #1\\n addne r0, #1\\n"
+      "addeq r1, #1\\n addeq r1, #1\\n bx lr\\n .text");
+int main(void) {
+  SYSTICK_ON
+  while (ticks < 300) {
+    uint32_t odd = 0, even = 0;
+    for (uint32_t i = 0; i < 100; i++) {
+      register uint32_t a __asm("r0") = odd, b __asm("r1") = even, c __asm("r2") = i;
+      __asm volatile("bl count" : "+r"(a), "+r"(b) : "r"(c) : "lr", "cc");
+      odd = a, even = b;
+    }
+    skipped += odd != 100 || even != 100;
+  }
+  REG(0xE000E010) = 0;
+  return 0; }
+"""
+
+
+@pytest.mark.parametrize("options", [{"count_instructions": True}, {"cycles": True}])
+def test_a_handler_does_not_inherit_an_if_then_block(build, options):
+    """Nor does the block lose what was left of it."""
+    program = IF_THEN.replace("SYSTICK_ON", SYSTICK_ON.replace("PERIOD", "997"))
+    board = Board(build(program, "-DCACHES"))
+    assert board.run(timeout_seconds=60, **options).stopped_by == "end of program"
+    assert _word(board, "skipped") == 0
+    assert _word(board, "entered") == _word(board, "ticks") >= 300
+
+
 RECEIVE = """
 volatile uint32_t got; volatile char last; uint8_t buffer[64];
 void USART3_Handler(void) {
