@@ -14,6 +14,7 @@ from pathlib import Path
 from tvm_mpq.kernels.asm import dense, depthwise, depthwise_halves, depthwise_lanes, lines, umlal
 from tvm_mpq.kernels.asm.epilogue import store_block_text, store_sums_text, store_text
 from tvm_mpq.kernels.asm.smlad import core_text, expand_text
+from tvm_mpq.progress import track
 from tvm_mpq.specs import WEIGHT_WIDTHS
 
 
@@ -49,11 +50,13 @@ _FILES: dict[str, Callable[[], str]] = {
         for shape in depthwise_halves.SHAPES
     },
     **{f"{lines.name_of(*shape)}.S": partial(lines.text, *shape) for shape in _line_shapes()},
+    **umlal.generators(),
 }
 
 
 def _generate() -> dict[str, str]:
-    return {name: text() for name, text in _FILES.items()} | umlal.all_texts()
+    files = track(list(_FILES.items()), "scheduling the micro-kernels, once on this machine")
+    return {name: text() for name, text in files}
 
 
 def _cache_file() -> Path:

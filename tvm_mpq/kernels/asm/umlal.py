@@ -13,8 +13,9 @@ lanes stored as int32 sums, or added to those of the segments before.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from itertools import product
 
 from tvm_mpq.kernels.asm import ops
 from tvm_mpq.kernels.asm.function import function
@@ -373,7 +374,10 @@ def expand_text(lanes: Lanes) -> str:
     return function(name, comment, lines)
 
 
-def all_texts() -> dict[str, str]:
-    """File name -> text, for every arrangement of lanes and size of a pass."""
-    cores = {f"{name_of(one, words)}.S": core_text(one, words) for one in LANES for words in (2, 1)}
-    return cores | {f"{expand_name(lanes)}.S": expand_text(lanes) for lanes in LANES}
+def generators() -> dict[str, Callable[[], str]]:
+    """File name -> what makes its text, for every arrangement of lanes and size of a pass."""
+    cores = product(LANES, (2, 1))
+    return {
+        **{f"{name_of(one, words)}.S": partial(core_text, one, words) for one, words in cores},
+        **{f"{expand_name(lanes)}.S": partial(expand_text, lanes) for lanes in LANES},
+    }
