@@ -43,7 +43,6 @@ _ROUNDS = 5
 _MARGIN = 256
 # Distillation on views of the calibration images; the layers' outputs are matched too, without
 # which a thousand images, one a class, are learned by heart.
-_VIEWS = 2
 _RETRAINING = Recipe(
     batch=10,
     distillation=1.0,
@@ -64,7 +63,7 @@ class Row:
     flash, ram: budgets, empty for none.
     policy: "paper", "sensitivity", "int8", "all4" or "pointwise4". method: "nearest",
         "reconstruct" or "qat" (reconstruction, then ``retraining``).
-    images: of imagenet_calib, for reconstruction and retraining. epochs: of ``_VIEWS`` of each.
+    images: of imagenet_calib, for reconstruction and retraining. epochs: of random views of them.
     """
 
     network: str
@@ -73,7 +72,7 @@ class Row:
     policy: str = "paper"
     method: str = "reconstruct"
     images: int = 1000
-    epochs: int = 6
+    epochs: int = 12
 
     @property
     def retraining(self) -> Recipe:
@@ -94,7 +93,7 @@ ROWS = {
     "0.75_224-1MB-512kB-sensitivity": Row(_M75, "1MB", "512kB", "sensitivity"),
     "0.75_224-1MB-512kB-sensitivity-qat": Row(_M75, "1MB", "512kB", "sensitivity", "qat"),
     "0.75_224-all4": Row(_M75, policy="all4"),
-    "0.75_224-all4-qat": Row(_M75, policy="all4", method="qat", epochs=12),
+    "0.75_224-all4-qat": Row(_M75, policy="all4", method="qat", epochs=24),
     "0.75_224-pointwise4": Row(_M75, policy="pointwise4"),
     "1.0_224-2MB-512kB-sensitivity": Row(_M100, "2MB", "512kB", "sensitivity"),
     "1.0_224-2MB-512kB-sensitivity-qat": Row(_M100, "2MB", "512kB", "sensitivity", "qat"),
@@ -292,7 +291,7 @@ class Bench:
         whole = round(size / datasets.CALIBRATION_CROP)
         images, _ = datasets.load_imagenet_calib(self.data, whole, self.row.images, crop=1.0)
         # 192 of 224: fewer pixels a step, and still whole codes at every stride.
-        views = datasets.RandomViews(images, size * 6 // 7 // 32 * 32, _VIEWS)
+        views = datasets.RandomViews(images, size * 6 // 7 // 32 * 32)
         teacher = FloatTeacher(self.model.network)
         folder = self.work / f"{self.name}-run"
         fit(student, views, self.row.retraining, folder, teacher, on_step=_say_step)

@@ -90,21 +90,26 @@ def load_imagenet_calib(
 
 
 class RandomViews(Dataset[tuple[torch.Tensor, int]]):
-    """Square crops of images at random places, every other one mirrored: (uint8 [S, S, C], 0).
+    """Square crops of images at random places, half of them mirrored: (uint8 [S, S, C], 0).
 
-    ``views`` of each image, the same ones for the same ``seed``; crops are not resized, so that
+    Others in every epoch, the same ones for the same ``seed``. Crops are not resized, so that
     things keep the size that they have in the measured images.
     """
 
-    def __init__(self, images: Images, size: int, views: int, seed: int = 0) -> None:
-        self._images, self._size, self._views, self._seed = images, size, views, seed
+    def __init__(self, images: Images, size: int, seed: int = 0) -> None:
+        self._images, self._size, self._seed = images, size, seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Whose views to show."""
+        self._epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._images) * self._views
+        return len(self._images)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        image, size = self._images[index // self._views], self._size
-        random = np.random.default_rng((self._seed, index))
+        image, size = self._images[index], self._size
+        random = np.random.default_rng((self._seed, self._epoch, index))
         top, left = random.integers(0, [n + 1 - size for n in image.shape[:2]])
         view = image[top : top + size, left : left + size]
         if random.random() < 0.5:

@@ -165,6 +165,20 @@ def test_what_a_reader_sees_is_in_float_units() -> None:
         assert float((found[name] - y).square().mean() / y.var()) < 0.01, name
 
 
+def test_a_resumed_run_sees_the_views_of_its_epochs(tmp_path: Path) -> None:
+    class Views(TensorDataset):
+        epochs: list[int] = []
+
+        def set_epoch(self, epoch: int) -> None:
+            self.epochs.append(epoch)
+
+    data = Views(*dataset().tensors)
+    for epochs in (2, 3):
+        model = prepare(NETWORK, plan_of(NETWORK, 4, 4))
+        fit(model, data, Recipe(epochs=epochs, batch=24), tmp_path)
+    assert data.epochs == [0, 1, 2]
+
+
 def test_recipes_are_checked(tmp_path: Path) -> None:
     model = prepare(NETWORK, plan_of(NETWORK))
     with pytest.raises(InvalidValueError, match="rate_unit 'half'; allowed are absolute and steps"):

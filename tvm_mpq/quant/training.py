@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import distributed, nn
@@ -30,6 +30,14 @@ TRAINED = ("all", "narrow")
 RATE_UNITS = ("absolute", "steps")
 # With rates in steps: the rate of each kind of parameter beside that of the weights.
 _SHARES = {"weight": 1.0, "h": 1.0, "g": 0.25, "alpha": 0.5, "low": 0.5, "high": 0.5}
+
+
+@runtime_checkable
+class HasEpochs(Protocol):
+    """A dataset that shows other views of its images in every epoch, the same ones each time."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called before the first item of an epoch."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +108,9 @@ def fit(
     on_step: Callable[[int, float], None] | None = None,
 ) -> QatNetwork:
     """Train ``student`` in place on (uint8 [H, W, C], label) pairs, continuing a run in ``folder``.
+
+    ``data`` that draws views at random should have ``set_epoch``, so that a resumed run sees what
+    an uninterrupted one would have seen.
 
     With ``distillation=1`` and no ``teacher`` the labels are the float network's logits, float32
     [classes], so that it runs but once.
@@ -177,6 +188,8 @@ class _Run:
 
     def _batches(self, epoch: int, done: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """This process's share of each batch of an epoch, from step ``done`` on."""
+        if isinstance(self.data, HasEpochs):
+            self.data.set_epoch(epoch)
         generator = torch.Generator().manual_seed(self.recipe.seed * 100_003 + epoch)
         order = torch.randperm(self.images, generator=generator)
         share = self.recipe.batch // self.world
