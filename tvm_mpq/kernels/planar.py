@@ -55,15 +55,13 @@ def call_of(spec: KernelSpec) -> tuple[str, tuple[int, ...]]:
     """The macro that names the kernels of ``spec``, and the layer as its first arguments."""
     x, y, stride = spec.x, spec.output, spec.strides[0]
     unit, (words, whole) = _unit(spec), _pass_words(spec)
-    if _is_packed(spec):
-        words = x.line_words
     apart = int(spec.variant == "lanes" and stride == 2)
+    macro = f"MPQ_DW_{spec.variant.upper()}" + "_APART" * apart + "_OF" * whole
+    if _is_packed(spec):
+        macro, words = "MPQ_DW_HALVES", x.line_words
     names = (stride, x.bits, spec.w_bits, y.bits, unit, spec.padding[1], words)
     units = -(-y.width // unit)
     shape = (units, y.channels, x.height, x.width, x.line_words, y.width, y.line_words)
-    if _is_packed(spec):
-        return "MPQ_DW_HALVES" + spec.epilogue.upper(), (*names, *shape, x.zero_point, y.zero_point)
-    macro = f"MPQ_DW_{spec.variant.upper()}" + "_APART" * apart + "_OF" * whole
     return macro + spec.epilogue.upper(), (*names, *shape, x.zero_point, y.zero_point)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 
 from tvm_mpq.quant.network import Block
+from tvm_mpq.quant.quantizers import grid_of_range
 
 DAMPING = 0.01
 _FRACTIONS = np.linspace(0.4, 1.0, 13)
@@ -113,9 +114,7 @@ class Grid:
     @staticmethod
     def of_range(low: torch.Tensor, high: torch.Tensor, bits: int) -> Grid:
         """The grid of [low, high], which contains 0; a channel of zeros has scale 1."""
-        steps = (1 << bits) - 1
-        scale = torch.where(high > low, (high - low) / steps, torch.ones_like(low))
-        return Grid(scale, torch.round(-low / scale).clamp(0, steps), bits)
+        return Grid(*grid_of_range(low, high, (1 << bits) - 1), bits)
 
 
 def output_error(errors: torch.Tensor, square: torch.Tensor) -> torch.Tensor:
