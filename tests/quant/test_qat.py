@@ -68,7 +68,7 @@ def dataset() -> TensorDataset:
 
 @pytest.mark.parametrize(
     ("trained", "matching", "rate"),
-    [("all", 0.0, 1e-3), ("narrow", 0.0, 1e-3), ("narrow", 1.0, 0.005)],
+    [("all", 0.0, 1e-3), ("narrow", 0.0, 1e-3), ("features", 1.0, 0.005)],
 )
 def test_training_lowers_the_loss(
     tmp_path: Path, trained: str, matching: float, rate: float
@@ -162,7 +162,32 @@ def test_what_a_reader_sees_is_in_float_units() -> None:
         FloatTeacher(NETWORK)(torch.from_numpy(IMAGES), lambda b, y: wanted.update({b.name: y}))
     assert found.keys() == wanted.keys()
     for name, y in wanted.items():
-        assert float((found[name] - y).square().mean() / y.var()) < 0.01, name
+        seen = model.in_float_units(name, found[name])
+        assert float((seen - y).square().mean() / y.var()) < 0.01, name
+
+
+def test_features_are_trained_without_the_classifier(tmp_path: Path) -> None:
+    """Matched are maps as they are read: p5 only by the pool, whose mean counts instead."""
+    plan = plan_of(NETWORK, 8, 4)
+    model = prepare(NETWORK, plan, reconstruct(NETWORK, plan, IMAGES))
+    before = {name: one.detach().clone() for name, one in model.named_parameters()}
+    recipe = Recipe(
+        epochs=1,
+        batch=48,
+        rates=((0, 0.25),),
+        matching=1.0,
+        trained="features",
+        rate_unit="steps",
+    )
+    seen: list[set[str]] = []
+    forward = model.in_float_units
+    model.in_float_units = lambda name, y: seen.append(name) or forward(name, y)  # type: ignore[method-assign]
+    fit(model, dataset(), recipe, tmp_path, FloatTeacher(NETWORK))
+    assert seen == ["c0", "p2", "p3", "g6"]
+    moved = {
+        name.split(".")[1] for name, one in model.named_parameters() if not one.equal(before[name])
+    }
+    assert moved == {"c0", "d1", "p2", "p3", "p5"}
 
 
 def test_a_resumed_run_sees_the_views_of_its_epochs(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tvm_mpq.quant.sensitivity import DamageTable
 
 POLICIES = ("paper", "sensitivity")
-_IMAGES = 64
+_IMAGES = 256
 _RAM_ROUNDS = 40
 
 

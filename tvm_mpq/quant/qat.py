@@ -117,7 +117,7 @@ class QatNetwork(nn.Module):
                 self.quantizers[key] = quantizer
 
     def forward(self, images: torch.Tensor, observe: Observer | None = None) -> torch.Tensor:
-        """Logits; ``observe(block, output)`` sees every output in the float network's units."""
+        """Logits; ``observe(block, output)`` sees every output, in its own units."""
         values = {self.network.input: real_images(images, self.network.input_spec)}
         last_use = self.network.last_use()
         y = values[self.network.input]
@@ -125,12 +125,15 @@ class QatNetwork(nn.Module):
             y = self.run_block(block, [values[name] for name in block.inputs])
             values[block.name] = y
             if observe:
-                units: torch.Tensor = self._units[block.name].to(y.device)
-                observe(block, y * units[:, None, None])
+                observe(block, y)
             for name in block.inputs:
                 if last_use[name] <= index:
                     values.pop(name, None)
         return y.flatten(1)
+
+    def in_float_units(self, name: str, y: torch.Tensor) -> torch.Tensor:
+        """An output [N, C, H, W] of block ``name`` in the float network's units."""
+        return y * self._units[name].to(y.device)[:, None, None]
 
     def run_block(self, block: Block, inputs: list[torch.Tensor]) -> torch.Tensor:
         """One block on real values."""

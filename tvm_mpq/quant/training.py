@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -21,12 +21,12 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.quant.float_network import FloatTeacher, Observer
-from tvm_mpq.quant.network import Block
+from tvm_mpq.quant.network import KEEPS_RANGE, Block, FloatNetwork
 from tvm_mpq.quant.qat import QatLayer, QatNetwork
 
 Outputs = dict[str, torch.Tensor]
 
-TRAINED = ("all", "narrow")
+TRAINED = ("all", "narrow", "features")
 RATE_UNITS = ("absolute", "steps")
 # With rates in steps: the rate of each kind of parameter beside that of the weights.
 _SHARES = {"weight": 1.0, "h": 1.0, "g": 0.25, "alpha": 0.5, "low": 0.5, "high": 0.5}
@@ -52,10 +52,11 @@ class Recipe:
     distillation: weight of the divergence from the float network's logits, 0 to 1; the rest is the
         cross entropy with the labels.
     matching: weight of the squared error of the outputs between layers, relative to the variance
-        of the float network's, in the mean over the layers that mix channels. It keeps a training
-        on few images from overfitting.
-    trained: "all", or "narrow": only weights and clips below 8 bits, and the scales g and offsets
-        h of every layer.
+        of the float network's, in the mean over the layers that mix channels; of means where only
+        the mean of a map is read. It keeps a training on few images from overfitting.
+    trained: "all"; "narrow": only weights and clips below 8 bits, and the scales g and offsets h
+        of every layer; or "features": the same without the classifier, which with few images a
+        class would learn these images by heart.
     rate_unit: "absolute"; or "steps": rates are parts of what a parameter is counted in (the step
         of a layer's weights, of its output's codes; its clip; its usual g), so that one rate fits
         every layer and width.
@@ -155,6 +156,7 @@ class _Run:
         self.device = _device(self.rank)
         student.to(self.device)
         self.teacher = teacher.to(self.device).eval() if teacher else None
+        self.matched = _matched(student.network) if recipe.matching else []
         self.optimizer = torch.optim.Adam(_groups(student, recipe))
         self.epoch, self.step = 0, 0
         folder.mkdir(parents=True, exist_ok=True)
@@ -205,7 +207,7 @@ class _Run:
         device = self.device.type
         found: Outputs = {}
         with torch.autocast(device, torch.bfloat16, enabled=self.recipe.amp and device == "cuda"):
-            logits = self.student(images, _collect(found, self.recipe.matching)).float()
+            logits = self.student(images, _collect(found, self.matched)).float()
         loss = self._loss(logits, images, labels, found)
         self.optimizer.zero_grad()
         loss.backward()
@@ -228,7 +230,7 @@ class _Run:
         known, wanted = labels, Outputs()
         if self.teacher is not None:
             with torch.no_grad():
-                extra = (_collect(wanted, True),) if recipe.matching else ()
+                extra = (_collect(wanted, self.matched),) if recipe.matching else ()
                 known = self.teacher(images, *extra)
         if recipe.distillation:
             pair = logits.log_softmax(1), known.float().log_softmax(1)
@@ -239,13 +241,11 @@ class _Run:
         return loss
 
     def _mismatch(self, found: Outputs, wanted: Outputs) -> torch.Tensor:
-        """Squared error of outputs over the float ones' variance, mean over mixing layers."""
-        network = self.student.network
-        names = [b.name for b in network.weighted if b.groups == 1 and b is not network.last]
+        """Squared error of the matched outputs over the float ones' variance, in the mean."""
         errors = [
-            functional.mse_loss(found[name].float(), wanted[name])
-            / wanted[name].var().clamp(min=1e-12)
-            for name in names
+            functional.mse_loss(self.student.in_float_units(name, found[name]).float(), y)
+            / y.var().clamp(min=1e-12)
+            for name, y in wanted.items()
         ]
         return torch.stack(errors).mean()
 
@@ -304,13 +304,31 @@ class _Run:
         self.epoch, self.step = state["epoch"], state["step"]
 
 
-def _collect(outputs: Outputs, wanted: float) -> Observer | None:
-    """An observer that keeps every output by the block's name; None where nobody looks."""
+def _matched(network: FloatNetwork) -> list[str]:
+    """The outputs of layers that mix channels, as the next layers read them.
+
+    Most of what the last maps differ by is gone in their means, which are all that is read.
+    """
+    mixing = (b for b in network.weighted if b.groups == 1 and b is not network.last)
+    return [_as_read(network, block.name) for block in mixing]
+
+
+def _as_read(network: FloatNetwork, name: str) -> str:
+    """A tensor, or the pool that alone reads it."""
+    readers = [block for block in network.blocks if name in block.inputs]
+    if len(readers) == 1 and readers[0].op in KEEPS_RANGE:
+        return _as_read(network, readers[0].name)
+    return name
+
+
+def _collect(outputs: Outputs, names: Sequence[str]) -> Observer | None:
+    """An observer that keeps the outputs of these blocks; None where nobody looks."""
 
     def keep(block: Block, y: torch.Tensor) -> None:
-        outputs[block.name] = y
+        if block.name in names:
+            outputs[block.name] = y
 
-    return keep if wanted else None
+    return keep if names else None
 
 
 def _has_logits(data: Dataset[Any], recipe: Recipe) -> bool:
@@ -334,8 +352,10 @@ def _groups(student: QatNetwork, recipe: Recipe) -> list[dict[str, Any]]:
     decays = {"alpha": recipe.clip_decay, "low": recipe.range_decay, "high": recipe.range_decay}
     for name, parameter in student.named_parameters():
         owner, _, kind = name.rpartition(".")
-        if recipe.trained == "narrow":
+        if recipe.trained != "all":
             parameter.requires_grad_(kind in ("g", "h") or _bits(student, owner) < 8)
+        if recipe.trained == "features" and _is_last(student, owner):
+            parameter.requires_grad_(False)
         if parameter.requires_grad:
             unit = _SHARES[kind] * _step(student, owner, kind) if recipe.rate_unit == "steps" else 1
             decay = decays.get(kind, 0.0)
@@ -350,6 +370,11 @@ def _bits(student: QatNetwork, owner: str) -> int:
     return bits
 
 
+def _is_last(student: QatNetwork, owner: str) -> bool:
+    module = student.get_submodule(owner)
+    return isinstance(module, QatLayer) and module.block is student.network.last
+
+
 def _step(student: QatNetwork, owner: str, kind: str) -> float:
     """What a parameter is counted in: the step of weights or outputs, its own size for the rest."""
     module = student.get_submodule(owner)
@@ -358,6 +383,5 @@ def _step(student: QatNetwork, owner: str, kind: str) -> float:
             return float(module.g.detach().abs().median())
         if kind == "weight":
             return float(module.quantizer.grid(module.weight)[0].median())
-        last = module.block is student.network.last
-        return 1.0 if last else student.step_of(module.block.name)
+        return 1.0 if _is_last(student, owner) else student.step_of(module.block.name)
     return float(module.get_parameter(kind).detach().abs().mean())
