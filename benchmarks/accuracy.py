@@ -64,6 +64,7 @@ class Row:
     policy: "paper", "sensitivity", "int8", "all4" or "pointwise4". method: "nearest",
         "reconstruct" or "qat" (reconstruction, then ``retraining``).
     images: of imagenet_calib, for reconstruction and retraining. epochs: of random views of them.
+    rate: the first learning rate, in steps; narrow activations need more of it.
     """
 
     network: str
@@ -73,12 +74,13 @@ class Row:
     method: str = "reconstruct"
     images: int = 1000
     epochs: int = 12
+    rate: float = 0.004
 
     @property
     def retraining(self) -> Recipe:
         """The recipe of "qat"."""
         half, last = self.epochs // 2, self.epochs * 5 // 6
-        rates = ((0, 0.004), (half, 0.002), (last, 0.0005))
+        rates = ((0, self.rate), (half, self.rate / 2), (last, self.rate / 8))
         return replace(_RETRAINING, epochs=self.epochs, rates=rates)
 
 
@@ -93,7 +95,7 @@ ROWS = {
     "0.75_224-1MB-512kB-sensitivity": Row(_M75, "1MB", "512kB", "sensitivity"),
     "0.75_224-1MB-512kB-sensitivity-qat": Row(_M75, "1MB", "512kB", "sensitivity", "qat"),
     "0.75_224-all4": Row(_M75, policy="all4"),
-    "0.75_224-all4-qat": Row(_M75, policy="all4", method="qat", epochs=24),
+    "0.75_224-all4-qat": Row(_M75, policy="all4", method="qat", epochs=36, rate=0.01),
     "0.75_224-pointwise4": Row(_M75, policy="pointwise4"),
     "1.0_224-2MB-512kB-sensitivity": Row(_M100, "2MB", "512kB", "sensitivity"),
     "1.0_224-2MB-512kB-sensitivity-qat": Row(_M100, "2MB", "512kB", "sensitivity", "qat"),

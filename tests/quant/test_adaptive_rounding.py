@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.quant.networks import images, plan_of, small_network
 from tvm_mpq.errors import InvalidValueError
-from tvm_mpq.quant.adaptive_rounding import AdaptiveOptions, adapt_rounding, blocks_of
+from tvm_mpq.quant.adaptive_rounding import (
+    AdaptiveOptions,
+    _Adapter,
+    adapt_rounding,
+    blocks_of,
+)
 from tvm_mpq.quant.float_network import FloatTeacher
 from tvm_mpq.quant.integer_network import IntegerNetwork, run_batches
+from tvm_mpq.quant.qat import prepare
 from tvm_mpq.quant.reconstruct import reconstruct
 from tvm_mpq.quant.result import QuantizationResult
 
@@ -45,6 +53,20 @@ def test_wide_weights_are_left_alone() -> None:
     start = reconstruct(NETWORK, plan_of(NETWORK, 4, 8), IMAGES)
     found = adapt_rounding(NETWORK, start, IMAGES, OPTIONS)
     assert found.layers == start.layers
+
+
+def test_the_result_has_all_that_was_trained() -> None:
+    """The offsets of 8-bit layers within a block too; a block taken back is as it was."""
+    plan = plan_of(NETWORK, 8, 2)
+    plan = replace(plan, weights=plan.weights | {"d1": 8})
+    start = reconstruct(NETWORK, plan, IMAGES)
+    adapter = _Adapter(NETWORK, start, IMAGES, OPTIONS, None)
+    one = adapter.run()
+    with torch.no_grad():
+        expected = adapter._student(torch.from_numpy(IMAGES))
+        found = prepare(NETWORK, plan, one)(torch.from_numpy(IMAGES))
+    assert not np.array_equal(one.layers["d1"].h, start.layers["d1"].h)
+    assert torch.equal(found, expected)
 
 
 def test_is_deterministic_and_continues_from_its_checkpoint(tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ class _Adapter:
         index, last_use = -1, self._network.last_use()
         for group in track(list(blocks_of(self._network)), "adapting the rounding"):
             targets = self._advance_teacher(group)
-            names = [block.name for block in group if block.name in self._narrow]
+            names = self._trained_layers(group)
             if set(names) - set(self._done):
                 self._train(group, targets)
                 self._keep(names)
@@ -204,24 +204,30 @@ class _Adapter:
         method = self._start.method | {"adaptive_rounding": asdict(self._options)}
         return replace(self._with_done(), method=method)
 
+    def _trained_layers(self, group: list[Block]) -> list[str]:
+        """Those of a block with narrow weights; the offsets of its 8-bit layers move as well."""
+        names = [block.name for block in group if block.op in WEIGHTED]
+        return names if self._narrow.intersection(names) else []
+
     def _train(self, group: list[Block], targets: torch.Tensor) -> None:
         """Shares, then codes, of the narrow layers; back to the start if that did not help."""
         held_out = self._held_out.nonzero().flatten()
         before = self._error(group, targets, held_out)
-        layers = [self._student.layer(b) for b in group if b.name in self._narrow]
+        layers = [
+            self._student.layer(self._network.by_name[n]) for n in self._trained_layers(group)
+        ]
         saved = [(layer.weight.clone(), layer.h.clone()) for layer in layers]
-        grids = [layer.quantizer for layer in layers]
-        soft = []
-        for block in group:
-            if block.name in self._narrow:
-                layer = self._student.layer(block)
-                soft.append(SoftRounding(layer, self._float_weights(block)))
-                layer.quantizer = soft[-1]  # type: ignore[assignment]
+        narrow = [layer for layer in layers if layer.block.name in self._narrow]
+        grids = [layer.quantizer for layer in narrow]
+        soft = [SoftRounding(layer, self._float_weights(layer.block)) for layer in narrow]
+        for layer, shares in zip(narrow, soft, strict=True):
+            layer.quantizer = shares  # type: ignore[assignment]
         self._descend(group, targets, soft, before / len(held_out))
-        for layer, grid, shares in zip(layers, grids, soft, strict=True):
-            layer.requires_grad_(False)
+        for layer, grid, shares in zip(narrow, grids, soft, strict=True):
             layer.weight.copy_(shares.hard())
             layer.quantizer = grid
+        for layer in layers:
+            layer.requires_grad_(False)
         if self._error(group, targets, held_out) >= before:
             for layer, (weight, h) in zip(layers, saved, strict=True):
                 layer.weight.copy_(weight)
@@ -248,7 +254,8 @@ class _Adapter:
     def _parameters(self, group: list[Block], soft: list[SoftRounding]) -> list[dict[str, object]]:
         rate = self._options.rate
         found: list[dict[str, object]] = [{"params": [one.share for one in soft], "lr": rate}]
-        for block in group:
+        for name in self._trained_layers(group):
+            block = self._network.by_name[name]
             h = self._student.layer(block).h.requires_grad_(True)
             spread = 1.0 if block is self._network.last else self._student.step_of(block.name)
             found.append({"params": [h], "lr": 0.1 * rate * spread})
@@ -297,7 +304,7 @@ class _Adapter:
         found: dict[str, RealLayer] = {}
         for group in blocks_of(self._network) if self._store else ():
             assert self._store is not None
-            names = [block.name for block in group if block.name in self._narrow]
+            names = self._trained_layers(group)
             kept = {name: self._store.read(name) for name in names}
             if all(kept.values()):
                 found |= {name: one[0] for name, one in kept.items() if one}
