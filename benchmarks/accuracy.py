@@ -64,7 +64,8 @@ class Row:
     policy: "paper", "sensitivity", "int8", "all4" or "pointwise4". method: "nearest",
         "reconstruct" or "qat" (reconstruction, then ``retraining``).
     images: of imagenet_calib, for reconstruction and retraining. epochs: of random views of them.
-    rate: the first learning rate, in steps; narrow activations need more of it.
+    rate: the first learning rate, in steps; narrow activations need more of it. blended: share of
+        the views that are blends of two.
     """
 
     network: str
@@ -75,6 +76,7 @@ class Row:
     images: int = 1000
     epochs: int = 12
     rate: float = 0.004
+    blended: float = 0.5
 
     @property
     def retraining(self) -> Recipe:
@@ -95,7 +97,7 @@ ROWS = {
     "0.75_224-1MB-512kB-sensitivity": Row(_M75, "1MB", "512kB", "sensitivity"),
     "0.75_224-1MB-512kB-sensitivity-qat": Row(_M75, "1MB", "512kB", "sensitivity", "qat"),
     "0.75_224-all4": Row(_M75, policy="all4"),
-    "0.75_224-all4-qat": Row(_M75, policy="all4", method="qat", epochs=36, rate=0.01),
+    "0.75_224-all4-qat": Row(_M75, policy="all4", method="qat", epochs=36, rate=0.01, blended=0.0),
     "0.75_224-pointwise4": Row(_M75, policy="pointwise4"),
     "1.0_224-2MB-512kB-sensitivity": Row(_M100, "2MB", "512kB", "sensitivity"),
     "1.0_224-2MB-512kB-sensitivity-qat": Row(_M100, "2MB", "512kB", "sensitivity", "qat"),
@@ -293,7 +295,8 @@ class Bench:
         whole = round(size / datasets.CALIBRATION_CROP)
         images, _ = datasets.load_imagenet_calib(self.data, whole, self.row.images, crop=1.0)
         # 192 of 224: fewer pixels a step, and still whole codes at every stride.
-        views = datasets.RandomViews(images, size * 6 // 7 // 32 * 32)
+        crop = size * 6 // 7 // 32 * 32
+        views = datasets.RandomViews(images, crop, blended=self.row.blended)
         teacher = FloatTeacher(self.model.network)
         folder = self.work / f"{self.name}-run"
         fit(student, views, self.row.retraining, folder, teacher, on_step=_say_step)

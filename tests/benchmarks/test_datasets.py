@@ -60,6 +60,19 @@ def test_random_views_are_pieces_and_the_same_each_time() -> None:
     assert len(places) > 4 and mirrored == {1, -1}
 
 
+def test_blended_views_are_mostly_of_their_own_image() -> None:
+    images = np.stack([np.full((9, 9, 3), value, np.uint8) for value in (0, 100)])
+    for blended, count in ((0.0, 0), (0.5, 31), (1.0, 50)):
+        views = datasets.RandomViews(images, 6, blended=blended)
+        seen = []
+        for epoch in range(50):
+            views.set_epoch(epoch)
+            values = np.unique(views[1][0].numpy())
+            assert len(values) == 1 and values[0] >= 50
+            seen.append(values[0] < 100)
+        assert sum(seen) <= count and any(seen) == bool(count)
+
+
 def test_crop_is_a_centred_square_of_the_short_side() -> None:
     pixels = np.zeros((20, 40, 3), np.uint8)
     pixels[5:15, 15:25] = 255
