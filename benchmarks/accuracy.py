@@ -289,14 +289,16 @@ class Bench:
         from tvm_mpq.quant.float_network import FloatTeacher
         from tvm_mpq.quant.qat import convert, prepare
         from tvm_mpq.quant.training import fit
+        from tvm_mpq.quant.views import RandomViews
 
         student = prepare(self.model, self.plan, self._reconstructed())
         size = self.float_model.resolution
         whole = round(size / datasets.CALIBRATION_CROP)
-        images, _ = datasets.load_imagenet_calib(self.data, whole, self.row.images, crop=1.0)
+        images = datasets.load_imagenet_calib(self.data, whole, self.row.images, crop=1.0)
         # 192 of 224: fewer pixels a step, and still whole codes at every stride.
         crop = size * 6 // 7 // 32 * 32
-        views = datasets.RandomViews(images, crop, blended=self.row.blended)
+        pairs = list(zip(*images, strict=True))
+        views = RandomViews(pairs, (crop, crop), blended=self.row.blended)
         teacher = FloatTeacher(self.model.network)
         folder = self.work / f"{self.name}-run"
         fit(student, views, self.row.retraining, folder, teacher, on_step=_say_step)

@@ -10,10 +10,8 @@ import os
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import Dataset
 
 from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.images import resize_image
@@ -87,42 +85,6 @@ def load_imagenet_calib(
 ) -> tuple[Images, Labels]:
     """1000 training photographs, one a class, cropped. Never for a reported accuracy."""
     return load_labelled_images(data / "imagenet_calib", resolution, crop, limit)
-
-
-class RandomViews(Dataset[tuple[torch.Tensor, int]]):
-    """Square crops of images at random places, half of them mirrored: (uint8 [S, S, C], 0).
-
-    Others in every epoch, the same ones for the same ``seed``. Crops are not resized, so that
-    things keep the size that they have in the measured images. A share ``blended`` of the crops
-    has another image's mixed in, half of it at most: of images that it was trained on the float
-    network is surer than of new ones, and says less about its other classes.
-    """
-
-    def __init__(self, images: Images, size: int, seed: int = 0, blended: float = 0.0) -> None:
-        self._images, self._size, self._seed, self._blended = images, size, seed, blended
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Whose views to show."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        random = np.random.default_rng((self._seed, self._epoch, index))
-        view = self._view(index, random)
-        if random.random() < self._blended:
-            share, other = random.uniform(0.5, 1.0), int(random.integers(len(self)))
-            mixed = share * view + (1.0 - share) * self._view(other, random)
-            view = np.rint(mixed).astype(np.uint8)
-        return torch.from_numpy(np.ascontiguousarray(view)), 0
-
-    def _view(self, index: int, random: np.random.Generator) -> Images:
-        image, size = self._images[index], self._size
-        top, left = random.integers(0, [n + 1 - size for n in image.shape[:2]])
-        view = image[top : top + size, left : left + size]
-        return view[:, ::-1] if random.random() < 0.5 else view
 
 
 def load_vww_even(data: Path) -> tuple[Images, Labels]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -36,41 +35,6 @@ def test_images_and_labels_keep_the_order_of_the_table(tmp_path: Path) -> None:
     assert labels.tolist() == [7, 999, 0] and labels.dtype == np.int64
     assert images[:, 0, 0, 0].tolist() == [5, 15, 25]
     assert len(datasets.load_labelled_images(folder, 8, limit=2)[0]) == 2
-
-
-def test_random_views_are_pieces_and_the_same_each_time() -> None:
-    images = np.random.default_rng(0).integers(0, 256, (2, 9, 9, 3), np.uint8)
-    one, other = (datasets.RandomViews(images, 6, seed=1) for _ in range(2))
-    assert len(one) == 2
-    places, mirrored = set(), set()
-    for epoch, index in product(range(8), range(2)):
-        one.set_epoch(epoch)
-        other.set_epoch(epoch)
-        view = one[index][0].numpy()
-        assert np.array_equal(view, other[index][0].numpy())
-        pieces = {
-            (top, left, flip): images[index, top : top + 6, left : left + 6][:, ::flip]
-            for top in range(4)
-            for left in range(4)
-            for flip in (1, -1)
-        }
-        (found,) = [key for key, piece in pieces.items() if np.array_equal(piece, view)]
-        places.add(found[:2])
-        mirrored.add(found[2])
-    assert len(places) > 4 and mirrored == {1, -1}
-
-
-def test_blended_views_are_mostly_of_their_own_image() -> None:
-    images = np.stack([np.full((9, 9, 3), value, np.uint8) for value in (0, 100)])
-    for blended, count in ((0.0, 0), (0.5, 31), (1.0, 50)):
-        views = datasets.RandomViews(images, 6, blended=blended)
-        seen = []
-        for epoch in range(50):
-            views.set_epoch(epoch)
-            values = np.unique(views[1][0].numpy())
-            assert len(values) == 1 and values[0] >= 50
-            seen.append(values[0] < 100)
-        assert sum(seen) <= count and any(seen) == bool(count)
 
 
 def test_crop_is_a_centred_square_of_the_short_side() -> None:

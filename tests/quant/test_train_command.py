@@ -47,6 +47,15 @@ def test_a_run_leaves_a_result_and_its_metrics(files: Path) -> None:
     assert (files / "run" / "checkpoint.pt").exists()
 
 
+def test_random_views_of_larger_images(files: Path, tmp_path: Path) -> None:
+    budgets = ("--flash", "90kB", "--ram", "12kB", "-o", str(tmp_path), "--views")
+    code, text = run(files, *budgets, "--distillation", "1", "--blended", "0.5")
+    assert code == 0, text
+    assert (tmp_path / "quantization.npz").exists()
+    code, text = run(files, *budgets, "--blended", "0.5")
+    assert code == 2 and "--blended needs --distillation 1" in text
+
+
 def test_missing_budgets_are_told(files: Path) -> None:
     code, text = run(files)
     assert code == 2 and "give --start, --plan, or both --flash and --ram" in text

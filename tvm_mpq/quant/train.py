@@ -31,9 +31,12 @@ from tvm_mpq.quant.float_network import FloatTeacher
 from tvm_mpq.quant.qat import convert, prepare
 from tvm_mpq.quant.result import QuantizationResult
 from tvm_mpq.quant.training import RATE_UNITS, TRAINED, Recipe, fit
-from tvm_mpq.specs import InputSpec
+from tvm_mpq.quant.views import RandomViews
+from tvm_mpq.specs import InputSpec, parse_resize
 
 _PAPER = Recipe()
+# Of a whole image, what a random crop keeps of each side: 224 of 256.
+_MARGIN = 0.875
 
 
 class LabelledFolder(Dataset[tuple[torch.Tensor, int]]):
@@ -107,6 +110,8 @@ def _plan(model: Any, plan: Path | None, flash: str | None, ram: str | None) -> 
 @click.option("--distillation", default=0.0, show_default=True, help="Weight of the teacher, 0-1.")
 @click.option("--matching", default=0.0, show_default=True, help="Weight of inner outputs' error.")
 @click.option("--trained", default="all", show_default=True, type=click.Choice(TRAINED))
+@click.option("--views", is_flag=True, help="Random crops, half mirrored, new in every epoch.")
+@click.option("--blended", default=0.0, show_default=True, help="Share of views mixed of two.")
 @click.option("--weights", default="min_max", show_default=True, help="min_max or learned_range.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--workers", default=0, show_default=True, help="Loader processes.")
@@ -132,7 +137,8 @@ def _main(model: Path, data: Path, output: Path, **options: Any) -> None:
     spec = InputSpec.from_range(options["input_range"], options["resize"])
     mod = load_exported_program(model)
     _, channels, height, width = shape_of(mod["main"].params[0])
-    dataset = LabelledFolder(data, (height, width, channels), options["resize"])
+    shape = (height, width, channels)
+    dataset = LabelledFolder(data, shape, options["resize"])
     count = min(len(dataset), options["calibration_images"])
     chosen = np.random.default_rng(options["seed"]).permutation(len(dataset))[:count]
     calibrated = calibrate(mod, np.stack([dataset[int(i)][0].numpy() for i in chosen]), spec)
@@ -143,12 +149,25 @@ def _main(model: Path, data: Path, output: Path, **options: Any) -> None:
     recipe = _recipe(options)
     taught = recipe.distillation or recipe.matching
     teacher = FloatTeacher(calibrated.network) if taught else None
-    fit(student, dataset, recipe, output, teacher, options["workers"])
+    seen = _views(data, shape, options) if options["views"] else dataset
+    fit(student, seen, recipe, output, teacher, options["workers"])
     if not distributed.is_initialized() or distributed.get_rank() == 0:
         path = convert(student).result.save(output / "quantization.npz")
         click.echo(f"saved {path}")
     if distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+def _views(folder: Path, shape: tuple[int, int, int], options: dict[str, Any]) -> RandomViews:
+    """Random views in the place of the one that is measured, at the same scale where it crops."""
+    if options["blended"] and options["distillation"] < 1.0:
+        raise InvalidValueError(
+            "views: no label is that of two images; --blended needs --distillation 1"
+        )
+    fraction = parse_resize(options["resize"])
+    height, width = (round(n / (fraction or _MARGIN)) for n in shape[:2])
+    whole = LabelledFolder(folder, (height, width, shape[2]), "crop:1" if fraction else "whole")
+    return RandomViews(whole, shape[:2], options["seed"], options["blended"])
 
 
 def _recipe(options: dict[str, Any]) -> Recipe:
