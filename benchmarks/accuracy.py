@@ -100,7 +100,9 @@ ROWS = {
     "0.75_224-all4-qat": Row(_M75, policy="all4", method="qat", epochs=36, rate=0.01, blended=0.0),
     "0.75_224-pointwise4": Row(_M75, policy="pointwise4"),
     "1.0_224-2MB-512kB-sensitivity": Row(_M100, "2MB", "512kB", "sensitivity"),
-    "1.0_224-2MB-512kB-sensitivity-qat": Row(_M100, "2MB", "512kB", "sensitivity", "qat"),
+    "1.0_224-2MB-512kB-sensitivity-qat": Row(
+        _M100, "2MB", "512kB", "sensitivity", "qat", blended=0.0
+    ),
     "0.25_128-256kB-76kB-sensitivity": Row(_M25, "256kB", "76kB", "sensitivity"),
     "0.25_128-256kB-76kB-paper": Row(_M25, "256kB", "76kB"),
     "vww_96-192kB-64kB-sensitivity": Row(_VWW, "192kB", "64kB", "sensitivity"),
