@@ -188,7 +188,7 @@ def _policy(
     if images is None:
         raise InvalidValueError(
             "policy 'sensitivity': no calibration images; give build(calibration=) the images that"
-            " damages are to be measured on, 32 to 128 of them"
+            " damages are to be measured on, 64 to 256 of them"
         )
     return SensitivityPolicy(
         model.layers,

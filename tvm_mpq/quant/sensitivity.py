@@ -114,7 +114,7 @@ def measure_damage(
 
     Parameters
     ----------
-    plan: all 8 bits. images: uint8 [N, H, W, C], 32 to 128 of them. cache: a JSON file that is
+    plan: all 8 bits. images: uint8 [N, H, W, C], 64 to 256 of them. cache: a JSON file that is
         kept up to date; a second call with the same network and images continues from it.
     widths: of weights.
     activations: False where the RAM asks for no cut: weights only, and activations stay 8 bits.
@@ -141,7 +141,7 @@ class _Meter:
         self._widths = [bits for bits in sorted(widths, reverse=True) if bits < 8]
         if len(images) < 2:
             raise InvalidValueError(
-                f"sensitivity: {len(images)} images; expected at least 2, typically 64"
+                f"sensitivity: {len(images)} images; expected at least 2, typically 256"
             )
         self._images = torch.from_numpy(np.ascontiguousarray(images))
         self._index = {block.name: i for i, block in enumerate(network.blocks)}
