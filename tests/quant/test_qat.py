@@ -127,20 +127,28 @@ def test_resuming_changes_nothing(tmp_path: Path) -> None:
         fit(parts, dataset(), Recipe(epochs=2, batch=24), tmp_path / "parts")
 
 
-def test_rates_in_steps_count_in_each_layers_own(tmp_path: Path) -> None:
-    """After one step of Adam every weight has moved by the rate times its layer's step, or not."""
+Parameters = dict[str, torch.Tensor]
+
+
+def narrow_model() -> tuple[QatNetwork, Parameters]:
+    """A reconstruction with 4-bit weights, ready to train, and its parameters as they are."""
     plan = plan_of(NETWORK, 8, 4)
     model = prepare(NETWORK, plan, reconstruct(NETWORK, plan, IMAGES))
-    before = {name: one.detach().clone() for name, one in model.named_parameters()}
+    return model, {name: one.detach().clone() for name, one in model.named_parameters()}
+
+
+def big_step(model: QatNetwork, folder: Path, trained: str, **losses: float) -> None:
+    """One step of Adam by a quarter of each layer's own."""
     recipe = Recipe(
-        epochs=1,
-        batch=48,
-        rates=((0, 0.25),),
-        distillation=1.0,
-        trained="narrow",
-        rate_unit="steps",
+        epochs=1, batch=48, rates=((0, 0.25),), trained=trained, rate_unit="steps", **losses
     )
-    fit(model, dataset(), recipe, tmp_path, FloatTeacher(NETWORK))
+    fit(model, dataset(), recipe, folder, FloatTeacher(NETWORK))
+
+
+def test_rates_in_steps_count_in_each_layers_own(tmp_path: Path) -> None:
+    """After one step of Adam every weight has moved by the rate times its layer's step, or not."""
+    model, before = narrow_model()
+    big_step(model, tmp_path, "narrow", distillation=1.0)
     for block in NETWORK.weighted:
         layer = model.layer(block)
         moved = (layer.weight.detach() - before[f"layers.{block.name}.weight"]).abs()
@@ -168,21 +176,11 @@ def test_what_a_reader_sees_is_in_float_units() -> None:
 
 def test_features_are_trained_without_the_classifier(tmp_path: Path) -> None:
     """Matched are maps as they are read: p5 only by the pool, whose mean counts instead."""
-    plan = plan_of(NETWORK, 8, 4)
-    model = prepare(NETWORK, plan, reconstruct(NETWORK, plan, IMAGES))
-    before = {name: one.detach().clone() for name, one in model.named_parameters()}
-    recipe = Recipe(
-        epochs=1,
-        batch=48,
-        rates=((0, 0.25),),
-        matching=1.0,
-        trained="features",
-        rate_unit="steps",
-    )
-    seen: list[set[str]] = []
+    model, before = narrow_model()
+    seen: list[str] = []
     forward = model.in_float_units
     model.in_float_units = lambda name, y: seen.append(name) or forward(name, y)  # type: ignore[method-assign]
-    fit(model, dataset(), recipe, tmp_path, FloatTeacher(NETWORK))
+    big_step(model, tmp_path, "features", matching=1.0)
     assert seen == ["c0", "p2", "p3", "g6"]
     moved = {
         name.split(".")[1] for name, one in model.named_parameters() if not one.equal(before[name])

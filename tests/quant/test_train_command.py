@@ -54,6 +54,8 @@ def test_random_views_of_larger_images(files: Path, tmp_path: Path) -> None:
     assert (tmp_path / "quantization.npz").exists()
     code, text = run(files, *budgets, "--blended", "0.5")
     assert code == 2 and "--blended needs --distillation 1" in text
+    code, text = run(files, "--flash", "90kB", "--ram", "12kB", "--blended", "0.5")
+    assert code == 2 and "and --views" in text
 
 
 def test_missing_budgets_are_told(files: Path) -> None:

@@ -192,10 +192,10 @@ class _Adapter:
         index, last_use = -1, self._network.last_use()
         for group in track(list(blocks_of(self._network)), "adapting the rounding"):
             targets = self._advance_teacher(group)
-            names = self._trained_layers(group)
-            if set(names) - set(self._done):
+            trained = self._trained(group)
+            if {block.name for block in trained} - set(self._done):
                 self._train(group, targets)
-                self._keep(names)
+                self._keep(trained)
             index += len(group)
             self._found[group[-1].name] = self._outputs(group, torch.arange(len(targets)))
             self._wanted[group[-1].name] = targets
@@ -204,18 +204,16 @@ class _Adapter:
         method = self._start.method | {"adaptive_rounding": asdict(self._options)}
         return replace(self._with_done(), method=method)
 
-    def _trained_layers(self, group: list[Block]) -> list[str]:
-        """Those of a block with narrow weights; the offsets of its 8-bit layers move as well."""
-        names = [block.name for block in group if block.op in WEIGHTED]
-        return names if self._narrow.intersection(names) else []
+    def _trained(self, group: list[Block]) -> list[Block]:
+        """Its layers if any has narrow weights; the offsets of 8-bit ones move as well."""
+        layers = [block for block in group if block.op in WEIGHTED]
+        return layers if any(block.name in self._narrow for block in layers) else []
 
     def _train(self, group: list[Block], targets: torch.Tensor) -> None:
         """Shares, then codes, of the narrow layers; back to the start if that did not help."""
         held_out = self._held_out.nonzero().flatten()
         before = self._error(group, targets, held_out)
-        layers = [
-            self._student.layer(self._network.by_name[n]) for n in self._trained_layers(group)
-        ]
+        layers = [self._student.layer(block) for block in self._trained(group)]
         saved = [(layer.weight.clone(), layer.h.clone()) for layer in layers]
         narrow = [layer for layer in layers if layer.block.name in self._narrow]
         grids = [layer.quantizer for layer in narrow]
@@ -254,8 +252,7 @@ class _Adapter:
     def _parameters(self, group: list[Block], soft: list[SoftRounding]) -> list[dict[str, object]]:
         rate = self._options.rate
         found: list[dict[str, object]] = [{"params": [one.share for one in soft], "lr": rate}]
-        for name in self._trained_layers(group):
-            block = self._network.by_name[name]
+        for block in self._trained(group):
             h = self._student.layer(block).h.requires_grad_(True)
             spread = 1.0 if block is self._network.last else self._student.step_of(block.name)
             found.append({"params": [h], "lr": 0.1 * rate * spread})
@@ -270,8 +267,7 @@ class _Adapter:
 
     def _loss(self, group: list[Block], targets: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Mean squared error of the block's output, in the float network's units."""
-        units = self._units[group[-1].name][:, None, None]
-        found = self._forward(group, rows) * units
+        found = self._student.in_float_units(group[-1].name, self._forward(group, rows))
         return ((found - targets[rows].float()) ** 2).mean()
 
     def _forward(self, group: list[Block], rows: torch.Tensor) -> torch.Tensor:
@@ -304,18 +300,18 @@ class _Adapter:
         found: dict[str, RealLayer] = {}
         for group in blocks_of(self._network) if self._store else ():
             assert self._store is not None
-            names = self._trained_layers(group)
+            names = [block.name for block in self._trained(group)]
             kept = {name: self._store.read(name) for name in names}
             if all(kept.values()):
                 found |= {name: one[0] for name, one in kept.items() if one}
         return found
 
-    def _keep(self, names: list[str]) -> None:
-        for name in names:
-            layer = self._student.layer(self._network.by_name[name]).real_layer()
-            self._done[name] = layer
+    def _keep(self, blocks: list[Block]) -> None:
+        for block in blocks:
+            layer = self._student.layer(block).real_layer()
+            self._done[block.name] = layer
             if self._store:
-                self._store.write(name, layer, torch.ones(0), (0.0, 0.0))
+                self._store.write(block.name, layer, torch.ones(0), (0.0, 0.0))
 
     def _with_done(self) -> QuantizationResult:
         return replace(self._start, layers=self._start.layers | self._done)

@@ -139,6 +139,7 @@ def _main(model: Path, data: Path, output: Path, **options: Any) -> None:
     _, channels, height, width = shape_of(mod["main"].params[0])
     shape = (height, width, channels)
     dataset = LabelledFolder(data, shape, options["resize"])
+    seen = _seen(dataset, data, shape, options)
     count = min(len(dataset), options["calibration_images"])
     chosen = np.random.default_rng(options["seed"]).permutation(len(dataset))[:count]
     calibrated = calibrate(mod, np.stack([dataset[int(i)][0].numpy() for i in chosen]), spec)
@@ -149,7 +150,6 @@ def _main(model: Path, data: Path, output: Path, **options: Any) -> None:
     recipe = _recipe(options)
     taught = recipe.distillation or recipe.matching
     teacher = FloatTeacher(calibrated.network) if taught else None
-    seen = _views(data, shape, options) if options["views"] else dataset
     fit(student, seen, recipe, output, teacher, options["workers"])
     if not distributed.is_initialized() or distributed.get_rank() == 0:
         path = convert(student).result.save(output / "quantization.npz")
@@ -158,12 +158,16 @@ def _main(model: Path, data: Path, output: Path, **options: Any) -> None:
         distributed.destroy_process_group()
 
 
-def _views(folder: Path, shape: tuple[int, int, int], options: dict[str, Any]) -> RandomViews:
-    """Random views in the place of the one that is measured, at the same scale where it crops."""
-    if options["blended"] and options["distillation"] < 1.0:
+def _seen(
+    dataset: LabelledFolder, folder: Path, shape: tuple[int, int, int], options: dict[str, Any]
+) -> Dataset[Any]:
+    """The images, or random views of them, at the same scale where ``resize`` crops."""
+    if options["blended"] and not (options["views"] and options["distillation"] == 1.0):
         raise InvalidValueError(
-            "views: no label is that of two images; --blended needs --distillation 1"
+            "views: no label is that of two images; --blended needs --distillation 1 and --views"
         )
+    if not options["views"]:
+        return dataset
     fraction = parse_resize(options["resize"])
     height, width = (round(n / (fraction or _MARGIN)) for n in shape[:2])
     whole = LabelledFolder(folder, (height, width, shape[2]), "crop:1" if fraction else "whole")
