@@ -23,6 +23,7 @@ NOTHING: dict[str, Any] = {
     "rounding_of_weights": "nearest",
     "bias": False,
     "refit": False,
+    "search": False,
     "range_method": "max",
     "channel_clips": False,
     "equalize": 0.0,
@@ -33,6 +34,7 @@ STEPS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("sequential bias correction", {"bias": True}),
     ("GPTQ", {"rounding_of_weights": "gptq"}),
     ("scale refit to the codes", {"refit": True}),
+    ("search for ranges and codes", {"search": True}),
     ("a clip per channel", {"channel_clips": True}),
     ("cross-layer equalization", {"equalize": 0.5}),
 )

@@ -14,7 +14,15 @@ from tvm_mpq.quant.float_network import FloatTeacher
 from tvm_mpq.quant.integer_network import IntegerNetwork, run_batches
 from tvm_mpq.quant.reconstruct import ReconstructionOptions, reconstruct
 from tvm_mpq.quant.result import QuantizationResult, nearest_result
-from tvm_mpq.quant.weight_rounding import best_grid, descend, gptq, output_error, ridge
+from tvm_mpq.quant.weight_rounding import (
+    Grid,
+    best_grid,
+    descend,
+    gptq,
+    output_error,
+    ridge,
+    rounded,
+)
 
 pytestmark = pytest.mark.null
 NETWORK = small_network()
@@ -70,13 +78,18 @@ def test_wrong_images_and_options_are_told() -> None:
         ReconstructionOptions(rounding_of_weights="sometimes")
 
 
+def layer_of(inputs: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights [3, 7, K] and the covariance [3, K, K] of their inputs."""
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(3, inputs, inputs, generator=generator, dtype=torch.float64)
+    square = mixing @ mixing.transpose(1, 2) / inputs
+    weights = torch.randn(3, 7, inputs, generator=generator, dtype=torch.float64)
+    return weights, square + ridge(square)
+
+
 @pytest.mark.parametrize("bits", [4, 2])
 def test_gptq_has_less_output_error_than_nearest(bits: int) -> None:
-    generator = torch.Generator().manual_seed(bits)
-    mixing = torch.randn(3, 20, 20, generator=generator, dtype=torch.float64)
-    square = mixing @ mixing.transpose(1, 2) / 20
-    square = square + ridge(square)
-    weights = torch.randn(3, 7, 20, generator=generator, dtype=torch.float64)
+    weights, square = layer_of(20, bits)
     grid = best_grid(weights, square, bits)
     codes = gptq(weights, square, grid)
     assert ((codes == codes.round()) & (codes >= 0) & (codes < 1 << bits)).all()
@@ -86,6 +99,27 @@ def test_gptq_has_less_output_error_than_nearest(bits: int) -> None:
     assert found < 0.9 * nearest
     once_more = descend(weights, codes, grid, square)
     assert output_error(grid.real(once_more) - weights, square).sum() <= found
+
+
+@pytest.mark.parametrize("bits", [4, 3, 2])
+def test_search_finds_better_ranges_and_codes(bits: int) -> None:
+    weights, square = layer_of(40, bits)
+    errors = []
+    for search in (False, True, True):
+        codes, grid = rounded(weights, square, bits, search=search)
+        assert ((codes == codes.round()) & (codes >= 0) & (codes < 1 << bits)).all()
+        errors.append(output_error(grid.real(codes) - weights, square))
+    assert errors[1].sum() < 0.95 * errors[0].sum()
+    assert (errors[1] == errors[2]).all()
+
+
+def test_a_grid_knows_its_range() -> None:
+    low, high = torch.tensor([[-1.0, 0.0]]), torch.tensor([[2.0, 3.0]])
+    grid = Grid.of_range(low, high, 2)
+    assert torch.equal(grid.range[0], low) and torch.equal(grid.range[1], high)
+    other = Grid.of_range(low, 2 * high, 2)
+    mixed = grid.where(torch.tensor([[True, False]]), other)
+    assert mixed.scale.tolist() == [[other.scale[0, 0].item(), 1.0]]
 
 
 def test_result_survives_its_file(tmp_path: Path) -> None:

@@ -51,7 +51,9 @@ class ReconstructionOptions:
     channel_clips: a clip per channel before depthwise layers, and of narrow activations before
         layers with 8-bit weights.
     asymmetric: round towards the weights that are best on quantized inputs, not the float ones.
-    refit: fit the scale of each channel to its codes. range_method: "mse" or "max".
+    refit: fit the scale of each channel to its codes. search: look for better weight ranges and
+        codes below 8 bits than GPTQ and descent find (``weight_rounding.rounded``).
+    range_method: "mse" or "max".
     rounding: of activations, "nearest" or "floor".
     """
 
@@ -61,6 +63,7 @@ class ReconstructionOptions:
     channel_clips: bool = True
     asymmetric: bool = False
     refit: bool = True
+    search: bool = True
     range_method: str = "mse"
     rounding: str = "nearest"
 
@@ -243,7 +246,8 @@ class _Reconstructor:
         weights = (real * shaped).reshape(shape)
         if options.asymmetric:
             weights = target_weights(real.reshape(shape), covariance.cross, square)
-        codes, grid = rounded(weights, square, bits, options.rounding_of_weights, options.refit)
+        method = (options.rounding_of_weights, options.refit, options.search)
+        codes, grid = rounded(weights, square, bits, *method)
         return RealLayer(
             block.name,
             codes.reshape(block.weights.shape).numpy().astype(np.uint8),

@@ -1,7 +1,8 @@
 """Weight codes that keep a layer's output, not its weights: GPTQ-class rounding.
 
 Sources: GPTQ (arXiv 2210.17323) for the sequential rounding; the target of layers whose inputs are
-already quantized as in GPTAQ (arXiv 2504.02692). Covariances are centred, because the mean of every
+already quantized as in GPTAQ (arXiv 2504.02692); iterated local search (arXiv math/0102188) for
+what descent leaves. Covariances are centred, because the mean of every
 output is set by the offset afterwards.
 """
 
@@ -17,6 +18,15 @@ from tvm_mpq.quant.network import Block
 from tvm_mpq.quant.quantizers import grid_of_range
 
 DAMPING = 0.01
+# Of the range that suits nearest rounding: (low, high) together, then each by itself.
+_BOTH, _ONE = (0.8, 0.87, 0.94, 1.07, 1.15), (0.7, 0.85, 1.15, 1.3)
+_RANGE_TRIALS = (
+    tuple((factor, factor) for factor in _BOTH),
+    tuple((factor, 1.0) for factor in _ONE),
+    tuple((1.0, factor) for factor in _ONE),
+)
+# Iterated local search: attempts, and the share of the codes that each moves.
+_KICKS, _KICKED = 32, 0.005
 _FRACTIONS = np.linspace(0.4, 1.0, 13)
 _BLOCK = 64
 _SWEEPS = 2
@@ -111,6 +121,17 @@ class Grid:
         """Real weights of codes [G, O, K]."""
         return (codes - self.zero[:, :, None]) * self.scale[:, :, None]
 
+    @property
+    def range(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(low, high) [G, O]."""
+        highest = (1 << self.bits) - 1
+        return -self.zero * self.scale, (highest - self.zero) * self.scale
+
+    def where(self, chosen: torch.Tensor, other: Grid) -> Grid:
+        """``other`` in the channels that are ``chosen`` [G, O]."""
+        scale = torch.where(chosen, other.scale, self.scale)
+        return Grid(scale, torch.where(chosen, other.zero, self.zero), self.bits)
+
     @staticmethod
     def of_range(low: torch.Tensor, high: torch.Tensor, bits: int) -> Grid:
         """The grid of [low, high], which contains 0; a channel of zeros has scale 1."""
@@ -204,21 +225,93 @@ def descend(
 
 
 def rounded(
-    weights: torch.Tensor, square: torch.Tensor, bits: int, method: str = "gptq", refit: bool = True
+    weights: torch.Tensor,
+    square: torch.Tensor,
+    bits: int,
+    method: str = "gptq",
+    refit: bool = True,
+    search: bool = False,
 ) -> tuple[torch.Tensor, Grid]:
-    """(codes, grid) of weights [G, O, K] for inputs of covariance ``square`` [G, K, K]."""
+    """(codes, grid) of weights [G, O, K] for inputs of covariance ``square`` [G, K, K].
+
+    ``search``: below 8 bits, look for better ranges and codes, which takes six times as long and
+    leaves about a tenth less of the output error.
+    """
     safe = square + ridge(square)
     grid = best_grid(weights, safe, bits)
     if method == "nearest":
         return grid.round(weights), grid
     codes = gptq(weights, safe, grid)
-    for _ in range(_SWEEPS if bits < 8 else 0):
-        codes = descend(weights, codes, grid, safe)
-        if refit:
-            grid = refit_scale(weights, codes, grid, safe)
-    if refit and bits == 8:
-        grid = refit_scale(weights, codes, grid, safe)
+    if bits == 8:
+        return codes, refit_scale(weights, codes, grid, safe) if refit else grid
+    if search:
+        codes, grid = _search_ranges(weights, codes, grid, safe)
+    codes, grid = _settled(weights, codes, grid, safe, refit)
+    if search:
+        codes = _search_codes(weights, codes, grid, safe)
+        codes, grid = _settled(weights, codes, grid, safe, refit)
     return codes, grid
+
+
+def _settled(
+    weights: torch.Tensor, codes: torch.Tensor, grid: Grid, square: torch.Tensor, refit: bool
+) -> tuple[torch.Tensor, Grid]:
+    """Sweeps of descent, and the scale that fits their codes."""
+    for _ in range(_SWEEPS):
+        codes = descend(weights, codes, grid, square)
+        if refit:
+            grid = refit_scale(weights, codes, grid, square)
+    return codes, grid
+
+
+def _search_ranges(
+    weights: torch.Tensor, codes: torch.Tensor, grid: Grid, square: torch.Tensor
+) -> tuple[torch.Tensor, Grid]:
+    """The best range of each channel for the codes that GPTQ and descent find on it.
+
+    They make up for each other's errors, so that a narrower range pays than for nearest rounding.
+    """
+    codes = _descended(weights, codes, grid, square)
+    best = output_error(grid.real(codes) - weights, square)
+    for trials in _RANGE_TRIALS:
+        low, high = grid.range
+        for factor_low, factor_high in trials:
+            trial = Grid.of_range(low * factor_low, high * factor_high, grid.bits)
+            found = _descended(weights, gptq(weights, square, trial), trial, square)
+            error = output_error(trial.real(found) - weights, square)
+            better = error < best
+            best = torch.where(better, error, best)
+            codes = torch.where(better[:, :, None], found, codes)
+            grid = grid.where(better, trial)
+    return codes, grid
+
+
+def _search_codes(
+    weights: torch.Tensor, codes: torch.Tensor, grid: Grid, square: torch.Tensor
+) -> torch.Tensor:
+    """Iterated local search: a few codes are moved at random and descent begins again from there.
+
+    Each channel keeps the best it has seen.
+    """
+    generator = torch.Generator().manual_seed(0)
+    best = output_error(grid.real(codes) - weights, square)
+    for _ in range(_KICKS):
+        chance = torch.rand(codes.shape, generator=generator)
+        kicks = (chance < _KICKED / 2).float() - (chance > 1 - _KICKED / 2).float()
+        kicked = (codes + kicks).clamp(0, (1 << grid.bits) - 1)
+        found = _descended(weights, kicked, grid, square)
+        error = output_error(grid.real(found) - weights, square)
+        codes = torch.where((error < best)[:, :, None], found, codes)
+        best = torch.minimum(error, best)
+    return codes
+
+
+def _descended(
+    weights: torch.Tensor, codes: torch.Tensor, grid: Grid, square: torch.Tensor
+) -> torch.Tensor:
+    for _ in range(_SWEEPS):
+        codes = descend(weights, codes, grid, square)
+    return codes
 
 
 def refit_scale(
