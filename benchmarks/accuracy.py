@@ -30,7 +30,7 @@ from benchmarks import datasets, mobilenet_v1_tflite
 from benchmarks.mobilenet_v1 import load_keras_npz, predict, top1
 from tvm_mpq.errors import DoesNotFitError, InvalidValueError
 from tvm_mpq.quant.bit_plan import BitPlan
-from tvm_mpq.quant.training import Recipe
+from tvm_mpq.quant.training import Recipe, cosine_rates
 from tvm_mpq.specs import InputSpec
 from tvm_mpq.target import Target, parse_bytes
 
@@ -51,6 +51,7 @@ _RETRAINING = Recipe(
     rate_unit="steps",
     save_every=50,
 )
+_RATE, _BLENDED = 0.01, 0.5
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,6 @@ class Row:
     policy: "paper", "sensitivity", "int8", "all4" or "pointwise4". method: "nearest",
         "reconstruct" or "qat" (reconstruction, then ``retraining``).
     images: of imagenet_calib, for reconstruction and retraining. epochs: of random views of them.
-    rate: the first learning rate, in steps; narrow activations need more of it. blended: share of
-        the views that are blends of two.
     """
 
     network: str
@@ -75,14 +74,11 @@ class Row:
     method: str = "reconstruct"
     images: int = 1000
     epochs: int = 12
-    rate: float = 0.004
-    blended: float = 0.5
 
     @property
     def retraining(self) -> Recipe:
         """The recipe of "qat"."""
-        half, last = self.epochs // 2, self.epochs * 5 // 6
-        rates = ((0, self.rate), (half, self.rate / 2), (last, self.rate / 8))
+        rates = cosine_rates(_RATE, self.epochs)
         return replace(_RETRAINING, epochs=self.epochs, rates=rates)
 
 
@@ -95,14 +91,14 @@ ROWS = {
     "0.75_224-2MB-512kB-paper-qat": Row(_M75, "2MB", "512kB", method="qat"),
     "0.75_224-2MB-512kB-sensitivity": Row(_M75, "2MB", "512kB", "sensitivity"),
     "0.75_224-1MB-512kB-sensitivity": Row(_M75, "1MB", "512kB", "sensitivity"),
-    "0.75_224-1MB-512kB-sensitivity-qat": Row(_M75, "1MB", "512kB", "sensitivity", "qat"),
+    "0.75_224-1MB-512kB-sensitivity-qat": Row(
+        _M75, "1MB", "512kB", "sensitivity", "qat", epochs=18
+    ),
     "0.75_224-all4": Row(_M75, policy="all4"),
-    "0.75_224-all4-qat": Row(_M75, policy="all4", method="qat", epochs=36, rate=0.01, blended=0.0),
+    "0.75_224-all4-qat": Row(_M75, policy="all4", method="qat"),
     "0.75_224-pointwise4": Row(_M75, policy="pointwise4"),
     "1.0_224-2MB-512kB-sensitivity": Row(_M100, "2MB", "512kB", "sensitivity"),
-    "1.0_224-2MB-512kB-sensitivity-qat": Row(
-        _M100, "2MB", "512kB", "sensitivity", "qat", blended=0.0
-    ),
+    "1.0_224-2MB-512kB-sensitivity-qat": Row(_M100, "2MB", "512kB", "sensitivity", "qat"),
     "0.25_128-256kB-76kB-sensitivity": Row(_M25, "256kB", "76kB", "sensitivity"),
     "0.25_128-256kB-76kB-paper": Row(_M25, "256kB", "76kB"),
     "vww_96-192kB-64kB-sensitivity": Row(_VWW, "192kB", "64kB", "sensitivity"),
@@ -300,7 +296,7 @@ class Bench:
         # 192 of 224: fewer pixels a step, and still whole codes at every stride.
         crop = size * 6 // 7 // 32 * 32
         pairs = list(zip(*images, strict=True))
-        views = RandomViews(pairs, (crop, crop), blended=self.row.blended)
+        views = RandomViews(pairs, (crop, crop), blended=_BLENDED)
         teacher = FloatTeacher(self.model.network)
         folder = self.work / f"{self.name}-run"
         fit(student, views, self.row.retraining, folder, teacher, on_step=_say_step)

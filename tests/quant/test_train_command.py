@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,17 @@ def test_random_views_of_larger_images(files: Path, tmp_path: Path) -> None:
     assert code == 2 and "--blended needs --distillation 1" in text
     code, text = run(files, "--flash", "90kB", "--ram", "12kB", "--blended", "0.5")
     assert code == 2 and "and --views" in text
+
+
+def test_the_rate_may_fall_along_a_cosine(files: Path, tmp_path: Path) -> None:
+    options = ("--flash", "90kB", "--ram", "12kB", "-o", str(tmp_path), "--epochs", "2")
+    code, text = run(files, *options, "--schedule", "cosine")
+    assert code == 2 and "give --rate" in text
+    code, text = run(files, *options, "--schedule", "cosine", "--rate", "0.01")
+    assert code == 0, text
+    with (tmp_path / "metrics.csv").open(newline="") as lines:
+        rates = {row["epoch"]: float(row["rate"]) for row in csv.DictReader(lines)}
+    assert rates == pytest.approx({"0": 0.0085355, "1": 0.0014645}, rel=1e-4)
 
 
 def test_missing_budgets_are_told(files: Path) -> None:

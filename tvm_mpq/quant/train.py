@@ -30,11 +30,12 @@ from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.quant.float_network import FloatTeacher
 from tvm_mpq.quant.qat import convert, prepare
 from tvm_mpq.quant.result import QuantizationResult
-from tvm_mpq.quant.training import RATE_UNITS, TRAINED, Recipe, fit
+from tvm_mpq.quant.training import RATE_UNITS, TRAINED, Recipe, cosine_rates, fit
 from tvm_mpq.quant.views import RandomViews
 from tvm_mpq.specs import InputSpec, parse_resize
 
 _PAPER = Recipe()
+SCHEDULES = ("constant", "cosine")
 # Of a whole image, what a random crop keeps of each side: 224 of 256.
 _MARGIN = 0.875
 
@@ -105,7 +106,8 @@ def _plan(model: Any, plan: Path | None, flash: str | None, ram: str | None) -> 
 @click.option("--calibration-images", default=256, show_default=True)
 @click.option("--epochs", default=_PAPER.epochs, show_default=True)
 @click.option("--batch", default=_PAPER.batch, show_default=True, help="Over all processes.")
-@click.option("--rate", type=float, help="One constant rate.  [default: the paper's schedule]")
+@click.option("--rate", type=float, help="The (first) rate.  [default: the paper's schedule]")
+@click.option("--schedule", default="constant", show_default=True, type=click.Choice(SCHEDULES))
 @click.option("--rate-unit", default="absolute", show_default=True, type=click.Choice(RATE_UNITS))
 @click.option("--distillation", default=0.0, show_default=True, help="Weight of the teacher, 0-1.")
 @click.option("--matching", default=0.0, show_default=True, help="Weight of inner outputs' error.")
@@ -176,7 +178,13 @@ def _seen(
 
 def _recipe(options: dict[str, Any]) -> Recipe:
     fields = {field.name for field in dataclasses.fields(Recipe)}
-    rates = ((0, options["rate"]),) if options["rate"] else _PAPER.rates
+    rate, rates = options["rate"], _PAPER.rates
+    if options["schedule"] == "cosine":
+        if not rate:
+            raise InvalidValueError("schedule cosine: give --rate, the rate that it begins with")
+        rates = cosine_rates(rate, options["epochs"])
+    elif rate:
+        rates = ((0, rate),)
     return Recipe(rates=rates, **{name: options[name] for name in fields & options.keys()})
 
 

@@ -8,6 +8,7 @@ processes with half the batch make the same steps as one. A run is a folder: ``c
 from __future__ import annotations
 
 import csv
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -28,8 +29,9 @@ Outputs = dict[str, torch.Tensor]
 
 TRAINED = ("all", "narrow", "features")
 RATE_UNITS = ("absolute", "steps")
-# With rates in steps: the rate of each kind of parameter beside that of the weights.
-_SHARES = {"weight": 1.0, "h": 1.0, "g": 0.25, "alpha": 0.5, "low": 0.5, "high": 0.5}
+# With rates in steps: the rate of each kind of parameter beside that of the weights. A weight has
+# to travel half a step before its code changes; everything else acts at once, on a whole channel.
+_SHARES = {"weight": 1.0, "h": 0.2, "g": 0.05, "alpha": 0.1, "low": 0.1, "high": 0.1}
 
 
 @runtime_checkable
@@ -97,6 +99,12 @@ class Recipe:
     def rate(self, epoch: int) -> float:
         """The learning rate of an epoch."""
         return [rate for start, rate in self.rates if start <= epoch][-1]
+
+
+def cosine_rates(rate: float, epochs: int) -> tuple[tuple[int, float], ...]:
+    """``Recipe.rates`` that fall from ``rate`` to nearly 0 along half a cosine, epoch by epoch."""
+    falling = (0.5 * rate * (1.0 + math.cos(math.pi * (e + 0.5) / epochs)) for e in range(epochs))
+    return tuple(enumerate(falling))
 
 
 def fit(
