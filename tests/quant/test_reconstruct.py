@@ -15,6 +15,7 @@ from tvm_mpq.quant.integer_network import IntegerNetwork, run_batches
 from tvm_mpq.quant.reconstruct import ReconstructionOptions, reconstruct
 from tvm_mpq.quant.result import QuantizationResult, nearest_result
 from tvm_mpq.quant.weight_rounding import (
+    Covariance,
     Grid,
     best_grid,
     descend,
@@ -22,6 +23,7 @@ from tvm_mpq.quant.weight_rounding import (
     output_error,
     ridge,
     rounded,
+    target_weights,
 )
 
 pytestmark = pytest.mark.null
@@ -59,11 +61,30 @@ def test_is_deterministic_and_continues_from_its_checkpoint(tmp_path: Path) -> N
         reconstruct(NETWORK, plan, IMAGES[:9], checkpoint=tmp_path / "c")
 
 
-def test_asymmetric_target_and_nearest_rounding_run() -> None:
+def test_weights_for_quantized_inputs_are_closer() -> None:
+    plan = plan_of(NETWORK, 4, 4)
+    float_inputs = ReconstructionOptions(asymmetric=False)
+    found = distance(reconstruct(NETWORK, plan, IMAGES))
+    assert found < 0.95 * distance(reconstruct(NETWORK, plan, IMAGES, float_inputs))
+
+
+def test_inputs_without_error_ask_for_the_float_weights() -> None:
+    """Fewer positions than inputs: both covariances are shrunk, and by the same share."""
+    block = NETWORK.last
+    assert block is not None and block.weights is not None
+    inputs = block.weights.shape[1]
+    covariance = Covariance(block)
+    x = torch.rand(inputs // 2, inputs, 1, 1, generator=torch.Generator().manual_seed(0))
+    covariance.update(x, x)
+    weights = torch.from_numpy(block.weights).double().reshape(1, -1, inputs)
+    target = target_weights(weights, covariance.cross, covariance.square)
+    assert torch.allclose(target, weights, atol=1e-9)
+
+
+def test_nearest_rounding_and_floor_run() -> None:
     plan = plan_of(NETWORK, 4, 4)
     base = distance(nearest_result(NETWORK, plan))
     for options in (
-        ReconstructionOptions(asymmetric=True),
         ReconstructionOptions(rounding_of_weights="nearest", equalize=0.0, channel_clips=False),
         ReconstructionOptions(rounding="floor"),
     ):

@@ -61,7 +61,7 @@ class ReconstructionOptions:
     bias: bool = True
     equalize: float = 0.5
     channel_clips: bool = True
-    asymmetric: bool = False
+    asymmetric: bool = True
     refit: bool = True
     search: bool = True
     range_method: str = "mse"
@@ -245,7 +245,7 @@ class _Reconstructor:
         shape = (covariance.groups, -1, square.shape[1])
         weights = (real * shaped).reshape(shape)
         if options.asymmetric:
-            weights = target_weights(real.reshape(shape), covariance.cross, square)
+            weights = target_weights(weights, covariance.cross, square)
         method = (options.rounding_of_weights, options.refit, options.search)
         codes, grid = rounded(weights, square, bits, *method)
         return RealLayer(
@@ -263,8 +263,9 @@ class _Reconstructor:
         pixels = block.shape[1] * block.shape[2]
         images = min(self._images, max(16, COVARIANCE_POSITIONS // pixels))
         covariance = Covariance(block)
+        units = self._units[name][:, None, None]
         for rows in _batches(images):
-            wanted = self._float[name][rows].float() if self._options.asymmetric else None
+            wanted = self._float[name][rows].float() / units if self._options.asymmetric else None
             covariance.update(self._real(name, rows), wanted)
         return covariance
 

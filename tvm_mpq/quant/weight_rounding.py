@@ -85,16 +85,18 @@ class Covariance:
         not span would look free of cost.
         """
         mean = self._sum / self.count
-        found = self._square / self.count - mean @ mean.transpose(1, 2)
-        inputs = found.shape[1]
-        share = inputs / (inputs + _TRUST * self.count)
-        return (1 - share) * found + share * torch.diag_embed(found.diagonal(dim1=1, dim2=2))
+        return self._shrunk(self._square / self.count - mean @ mean.transpose(1, 2))
 
     @property
     def cross(self) -> torch.Tensor:
-        """cov(teacher, x), float64."""
+        """cov(teacher, x), float64, shrunk in the same way."""
         means = self._teacher_sum @ self._sum.transpose(1, 2) / self.count**2
-        return self._cross / self.count - means
+        return self._shrunk(self._cross / self.count - means)
+
+    def _shrunk(self, found: torch.Tensor) -> torch.Tensor:
+        inputs = found.shape[1]
+        share = inputs / (inputs + _TRUST * self.count)
+        return (1 - share) * found + share * torch.diag_embed(found.diagonal(dim1=1, dim2=2))
 
 
 def ridge(square: torch.Tensor, damping: float = DAMPING) -> torch.Tensor:
@@ -234,7 +236,7 @@ def rounded(
 ) -> tuple[torch.Tensor, Grid]:
     """(codes, grid) of weights [G, O, K] for inputs of covariance ``square`` [G, K, K].
 
-    ``search``: below 8 bits, look for better ranges and codes, which takes six times as long and
+    ``search``: below 8 bits, look for better ranges and codes, which takes ten times as long and
     leaves about a tenth less of the output error.
     """
     safe = square + ridge(square)
