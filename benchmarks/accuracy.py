@@ -73,7 +73,7 @@ class Row:
     policy: str = "paper"
     method: str = "reconstruct"
     images: int = 1000
-    epochs: int = 12
+    epochs: int = 8
 
     @property
     def retraining(self) -> Recipe:
@@ -91,9 +91,7 @@ ROWS = {
     "0.75_224-2MB-512kB-paper-qat": Row(_M75, "2MB", "512kB", method="qat"),
     "0.75_224-2MB-512kB-sensitivity": Row(_M75, "2MB", "512kB", "sensitivity"),
     "0.75_224-1MB-512kB-sensitivity": Row(_M75, "1MB", "512kB", "sensitivity"),
-    "0.75_224-1MB-512kB-sensitivity-qat": Row(
-        _M75, "1MB", "512kB", "sensitivity", "qat", epochs=18
-    ),
+    "0.75_224-1MB-512kB-sensitivity-qat": Row(_M75, "1MB", "512kB", "sensitivity", "qat"),
     "0.75_224-all4": Row(_M75, policy="all4"),
     "0.75_224-all4-qat": Row(_M75, policy="all4", method="qat"),
     "0.75_224-pointwise4": Row(_M75, policy="pointwise4"),

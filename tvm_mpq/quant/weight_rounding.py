@@ -2,8 +2,8 @@
 
 Sources: GPTQ (arXiv 2210.17323) for the sequential rounding; the target of layers whose inputs are
 already quantized as in GPTAQ (arXiv 2504.02692); iterated local search (arXiv math/0102188) for
-what descent leaves. Covariances are centred, because the mean of every
-output is set by the offset afterwards.
+what descent leaves. Covariances are centred, because the mean of every output is set by the offset
+afterwards.
 """
 
 from __future__ import annotations
