@@ -17,7 +17,7 @@ from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.quant.float_network import FloatTeacher
 from tvm_mpq.quant.integer_network import run_batches
 from tvm_mpq.quant.qat import QatNetwork, convert, prepare
-from tvm_mpq.quant.reconstruct import reconstruct
+from tvm_mpq.quant.reconstruct import ReconstructionOptions, reconstruct
 from tvm_mpq.quant.training import Recipe, fit
 
 pytestmark = pytest.mark.null
@@ -74,7 +74,9 @@ def test_training_lowers_the_loss(
     tmp_path: Path, trained: str, matching: float, rate: float
 ) -> None:
     plan = plan_of(NETWORK, 8, 2)
-    start = None if matching else reconstruct(NETWORK, plan, IMAGES)
+    # A start that leaves something to train.
+    options = ReconstructionOptions(asymmetric=False, search=False)
+    start = None if matching else reconstruct(NETWORK, plan, IMAGES, options)
     model = prepare(NETWORK, plan, start)
     losses: list[float] = []
     recipe = Recipe(
