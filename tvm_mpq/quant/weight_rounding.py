@@ -258,7 +258,7 @@ def rounded(
 def _settled(
     weights: torch.Tensor, codes: torch.Tensor, grid: Grid, square: torch.Tensor, refit: bool
 ) -> tuple[torch.Tensor, Grid]:
-    """Sweeps of descent, and the scale that fits their codes."""
+    """Sweeps of descent, each with the scale that fits its codes if ``refit``."""
     for _ in range(_SWEEPS):
         codes = descend(weights, codes, grid, square)
         if refit:
@@ -273,13 +273,14 @@ def _search_ranges(
 
     They make up for each other's errors, so that a narrower range pays than for nearest rounding.
     """
-    codes = _descended(weights, codes, grid, square)
+    codes, _ = _settled(weights, codes, grid, square, refit=False)
     best = output_error(grid.real(codes) - weights, square)
     for trials in _RANGE_TRIALS:
         low, high = grid.range
         for factor_low, factor_high in trials:
             trial = Grid.of_range(low * factor_low, high * factor_high, grid.bits)
-            found = _descended(weights, gptq(weights, square, trial), trial, square)
+            found = gptq(weights, square, trial)
+            found, _ = _settled(weights, found, trial, square, refit=False)
             error = output_error(trial.real(found) - weights, square)
             better = error < best
             best = torch.where(better, error, best)
@@ -301,18 +302,10 @@ def _search_codes(
         chance = torch.rand(codes.shape, generator=generator)
         kicks = (chance < _KICKED / 2).float() - (chance > 1 - _KICKED / 2).float()
         kicked = (codes + kicks).clamp(0, (1 << grid.bits) - 1)
-        found = _descended(weights, kicked, grid, square)
+        found, _ = _settled(weights, kicked, grid, square, refit=False)
         error = output_error(grid.real(found) - weights, square)
         codes = torch.where((error < best)[:, :, None], found, codes)
         best = torch.minimum(error, best)
-    return codes
-
-
-def _descended(
-    weights: torch.Tensor, codes: torch.Tensor, grid: Grid, square: torch.Tensor
-) -> torch.Tensor:
-    for _ in range(_SWEEPS):
-        codes = descend(weights, codes, grid, square)
     return codes
 
 
