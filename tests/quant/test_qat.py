@@ -35,10 +35,12 @@ def code_differences(model: QatNetwork, data: np.ndarray) -> dict[str, tuple[int
             codes[block.name] = step([codes[name] for name in block.inputs])
             real = []
             for name in block.inputs:
-                q = integer.quantizations[name]
-                real.append((codes[name].float() - q.zero_point) * q.scale + q.offset)
+                zero_point = integer.quantizations[name].zero_point
+                step = model.step_of(name)[:, None, None]
+                real.append((codes[name].float() - zero_point) * step + model.offset_of(name))
+            fake = model.run_block(block, real) - model.offset_of(block.name)
             y = integer.quantizations[block.name]
-            fake = torch.round(model.run_block(block, real) / y.scale) + y.zero_point
+            fake = torch.round(fake / model.step_of(block.name)[:, None, None]) + y.zero_point
             apart = (fake - codes[block.name]).abs()
             found[block.name] = (int(apart.max()), float((apart > 0).float().mean()))
     return found
@@ -165,7 +167,8 @@ def test_rates_in_steps_count_in_each_layers_own(tmp_path: Path) -> None:
 def test_what_a_reader_sees_is_in_float_units() -> None:
     plan = plan_of(NETWORK, 8, 8)
     model = prepare(NETWORK, plan, reconstruct(NETWORK, plan, IMAGES))
-    assert any(not np.allclose(units, 1) for units in model.result().units(NETWORK).values())
+    channels = model.result().channels_of(NETWORK).values()
+    assert any(not np.allclose(one.unit, 1) for one in channels)
     found, wanted = {}, {}
     with torch.no_grad():
         model(torch.from_numpy(IMAGES), lambda b, y: found.update({b.name: y}))

@@ -11,7 +11,6 @@ Memory: the inputs and outputs of a block for all images in float16, at most ``I
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -24,13 +23,13 @@ from torch import nn
 
 from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.progress import track
-from tvm_mpq.quant.checkpoint import Checkpoint
+from tvm_mpq.quant.checkpoint import Checkpoint, Solved
 from tvm_mpq.quant.float_network import FloatTeacher, real_images
 from tvm_mpq.quant.icn import RealLayer
 from tvm_mpq.quant.network import WEIGHTED, Block, FloatNetwork
 from tvm_mpq.quant.qat import QatLayer, prepare
 from tvm_mpq.quant.reconstruct import fingerprint
-from tvm_mpq.quant.result import QuantizationResult
+from tvm_mpq.quant.result import Channels, QuantizationResult
 
 IMAGE_BYTES = 512 << 20
 _HELD_OUT = 8  # every so many images one is held out
@@ -97,7 +96,7 @@ def adapt_rounding(
             start.plan.to_json(),
             asdict(options),
             fingerprint(network, images),
-            _digest(start),
+            start.digest(),
         ]
         store = Checkpoint(checkpoint, json.dumps(marks))
     return _Adapter(network, start, images, options, store).run()
@@ -179,8 +178,8 @@ class _Adapter:
         self._done = self._stored()
         self._student = prepare(network, start.plan, self._with_done()).requires_grad_(False)
         self._teacher = FloatTeacher(network)
-        units = start.units(network)
-        self._units = {name: torch.from_numpy(one).float() for name, one in units.items()}
+        channels = start.channels_of(network)
+        self._units = {name: torch.from_numpy(one.unit).float() for name, one in channels.items()}
         real = real_images(torch.from_numpy(np.ascontiguousarray(images)), network.input_spec)
         self._found = {network.input: real.half()}
         self._wanted = {network.input: real.half()}
@@ -254,7 +253,8 @@ class _Adapter:
         found: list[dict[str, object]] = [{"params": [one.share for one in soft], "lr": rate}]
         for block in self._trained(group):
             h = self._student.layer(block).h.requires_grad_(True)
-            spread = 1.0 if block is self._network.last else self._student.step_of(block.name)
+            last = block is self._network.last
+            spread = 1.0 if last else float(self._student.step_of(block.name).mean())
             found.append({"params": [h], "lr": 0.1 * rate * spread})
         return found
 
@@ -303,22 +303,15 @@ class _Adapter:
             names = [block.name for block in self._trained(group)]
             kept = {name: self._store.read(name) for name in names}
             if all(kept.values()):
-                found |= {name: one[0] for name, one in kept.items() if one}
+                found |= {name: one.layer for name, one in kept.items() if one}
         return found
 
     def _keep(self, blocks: list[Block]) -> None:
         for block in blocks:
-            layer = self._student.layer(block).real_layer()
+            layer = self._student.real_layer(block)
             self._done[block.name] = layer
             if self._store:
-                self._store.write(block.name, layer, torch.ones(0), (0.0, 0.0))
+                self._store.write(Solved(layer, Channels.plain(0), (0.0, 0.0)))
 
     def _with_done(self) -> QuantizationResult:
         return replace(self._start, layers=self._start.layers | self._done)
-
-
-def _digest(result: QuantizationResult) -> str:
-    digest = hashlib.sha256(json.dumps(result.ranges).encode())
-    for layer in result.layers.values():
-        digest.update(layer.codes.tobytes() + layer.h.tobytes())
-    return digest.hexdigest()

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
-import torch
 
 from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.quant.icn import RealLayer
+from tvm_mpq.quant.result import Channels, Range
 
-Found = tuple[RealLayer, torch.Tensor, tuple[float, float]]
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """A finished layer: what it is made of, what its outputs stand for, their range."""
+
+    layer: RealLayer
+    channels: Channels
+    limits: Range
 
 
 class Checkpoint:
@@ -33,11 +41,9 @@ class Checkpoint:
             )
         owner.write_text(digest)
 
-    def write(
-        self, name: str, layer: RealLayer, units: torch.Tensor, limits: tuple[float, float]
-    ) -> None:
+    def write(self, solved: Solved) -> None:
         """Keep a finished layer."""
-        path = self._path(name)
+        layer, path = solved.layer, self._path(solved.layer.name)
         temporary = path.with_suffix(".tmp")
         with temporary.open("wb") as file:
             np.savez(
@@ -47,12 +53,13 @@ class Checkpoint:
                 sw=layer.sw,
                 g=layer.g,
                 h=layer.h,
-                units=units.numpy(),
-                limits=np.array(limits),
+                unit=solved.channels.unit,
+                offset=solved.channels.offset,
+                limits=np.array(solved.limits),
             )
         temporary.replace(path)
 
-    def read(self, name: str) -> Found | None:
+    def read(self, name: str) -> Solved | None:
         """A finished layer, or None."""
         path = self._path(name)
         try:
@@ -62,8 +69,9 @@ class Checkpoint:
             return None
         except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise InvalidValueError(f"{path}: damaged ({error}); remove it") from None
-        units, limits = torch.from_numpy(arrays.pop("units")), arrays.pop("limits")
-        return RealLayer(name, **arrays), units, (float(limits[0]), float(limits[1]))
+        low, high = arrays.pop("limits")
+        channels = Channels(arrays.pop("unit"), arrays.pop("offset"))
+        return Solved(RealLayer(name, **arrays), channels, (float(low), float(high)))
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.npz"

@@ -129,6 +129,14 @@ class RealLayer:
     h: Float64
     x_offset: float = 0.0
 
+    def absorbed(self, offset: Float64, depthwise: bool) -> Float64:
+        """What offsets of the input channels [I] add to the outputs [O]."""
+        sums = self.codes.reshape(*self.codes.shape[:2], -1).sum(2, dtype=np.int64)
+        taps = int(np.prod(self.codes.shape[2:]))
+        real = (sums - taps * self.zw.astype(np.int64)[:, None]) * self.sw[:, None]
+        found: Float64 = self.g * (real[:, 0] * offset if depthwise else real @ offset)
+        return found
+
 
 def icn_params(
     layer: RealLayer,

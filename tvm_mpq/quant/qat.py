@@ -4,10 +4,14 @@ the integer program.
 The trained module works in float32 on real values that lie on the quantizers' grids. Batch norm is
 the per-channel scale and offset of the fused block: its statistics are those of the float network
 from the start (the paper freezes them after one epoch), its affine part is trained.
+
+Narrow activations of a reconstruction have learned steps and offsets per channel; of any other
+start they are the paper's (PACT). Layers that the start lacks, the last ones, stay float.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,12 +19,12 @@ import torch
 from torch import nn
 
 from tvm_mpq.quant.bit_plan import BitPlan
-from tvm_mpq.quant.float_network import Observer, real_images, weightless
+from tvm_mpq.quant.float_network import FloatTeacher, Observer, real_images, weightless
 from tvm_mpq.quant.icn import RealLayer, decompose
 from tvm_mpq.quant.integer_network import IntegerNetwork, convolve
-from tvm_mpq.quant.network import KEEPS_RANGE, WEIGHTED, Block, FloatNetwork
-from tvm_mpq.quant.quantizers import ActivationQuantizer, WeightQuantizer
-from tvm_mpq.quant.result import QuantizationResult, nearest_result
+from tvm_mpq.quant.network import KEEPS_RANGE, WEIGHTED, Block, Float64, FloatNetwork
+from tvm_mpq.quant.quantizers import ActivationQuantizer, ChannelQuantizer, WeightQuantizer
+from tvm_mpq.quant.result import Channels, QuantizationResult, nearest_result
 
 if TYPE_CHECKING:
     from tvm_mpq.pipeline import CalibratedModel
@@ -29,12 +33,10 @@ if TYPE_CHECKING:
 class QatLayer(nn.Module):
     """g * conv(x, Q(w)) + h; the offset and the scale per channel are trained with the weights."""
 
-    def __init__(
-        self, block: Block, layer: RealLayer, bits: int, mode: str, x_offset: float
-    ) -> None:
+    def __init__(self, block: Block, layer: RealLayer, bits: int, mode: str) -> None:
         super().__init__()
         assert block.weights is not None
-        self.block, self.x_offset = block, x_offset
+        self.block = block
         weights = torch.from_numpy(block.weights).clone()
         grid: dict[str, torch.Tensor] = {}
         if mode == "on_grid":
@@ -47,34 +49,46 @@ class QatLayer(nn.Module):
         self.g = nn.Parameter(torch.from_numpy(np.asarray(layer.g)).float())
         self.h = nn.Parameter(torch.from_numpy(np.asarray(layer.h)).float())
 
-    def forward(self, x: torch.Tensor, sx: float, half_step: float) -> torch.Tensor:
+    def forward(
+        self,
+        x: torch.Tensor,
+        x_offset: torch.Tensor,
+        sx: torch.Tensor,
+        y_origin: torch.Tensor,
+    ) -> torch.Tensor:
         """Pre-activations [N, O, H, W].
 
-        ``sx``: scale of the inputs; ``half_step``: what rounding to nearest adds, 0 for floor.
+        ``x_offset``: real value of the inputs' code Zx, [I, 1, 1] or [1, 1, 1]; ``sx``: their step,
+        [I] or [1]. ``y_origin``: the pre-activations that become code Zy begin there, [O] or [1].
         """
         weights = self.quantizer(self.weight)
-        h: torch.Tensor = self.h
-        if self.x_offset:
-            # Borders hold code Zx, whose real value is the offset of the image, not 0.
-            x = x - self.x_offset
-            h = h + self.x_offset * self.g * weights.sum((1, 2, 3))
-        h = h + self._rounding_of_bq(h.detach(), sx, half_step)
+        # Borders hold code Zx, whose real value is the offset, not 0.
+        h = self.h + self.g * self._absorbed(weights, x_offset)
+        h = h + self._rounding_of_bq(h.detach() - y_origin, sx)
         # g goes through the weights: a pass over them instead of several over the maps.
-        return convolve(self.block, x, weights * self.g[:, None, None, None], h)
+        scaled = weights * self.g[:, None, None, None]
+        return convolve(self.block, x - x_offset, scaled, h)
 
-    def _rounding_of_bq(self, h: torch.Tensor, sx: float, half_step: float) -> torch.Tensor:
+    def _absorbed(self, weights: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+        """What an offset of the inputs adds to the products, [O]."""
+        sums, offset = weights.sum((2, 3)), offset.flatten()
+        if self.block.groups > 1:
+            return sums[:, 0] * offset
+        return sums @ offset.expand(sums.shape[1])
+
+    def _rounding_of_bq(self, h: torch.Tensor, sx: torch.Tensor) -> torch.Tensor:
         """By how much the offset moves when Bq becomes an integer.
 
         One unit of Bq is M codes of the output: with narrow weights a good part of a code.
         """
         scale, _ = self.quantizer.grid(self.weight)
-        unit = (self.g * sx * scale).detach()
+        unit = (self.g * (sx if self.block.groups > 1 else sx.max()) * scale).detach()
         unit = torch.where(unit.abs() < 1e-12, torch.ones_like(unit), unit)
-        exact = (h + half_step).double() / unit.double()
+        exact = h.double() / unit.double()
         return ((torch.round(exact) - exact) * unit.double()).float()
 
     def real_layer(self) -> RealLayer:
-        """What the integer program is made of."""
+        """Codes, grid, scale and offset; the offsets of inputs and outputs are not in them."""
         scale, zero = self.quantizer.grid(self.weight)
         return RealLayer(
             self.block.name,
@@ -98,23 +112,44 @@ class QatNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.network, self.plan, self.rounding = network, start.plan, rounding
-        units = start.units(network)
-        self._units = {name: torch.from_numpy(one).float() for name, one in units.items()}
+        self._channels = start.channels_of(network)
+        units = {name: torch.from_numpy(one.unit) for name, one in self._channels.items()}
+        self._units = {name: unit.float()[:, None, None] for name, unit in units.items()}
         self.layers, self.quantizers = nn.ModuleDict(), nn.ModuleDict()
+        # In a list, so that it is no part of the module: its weights are not trained or saved.
+        self._float = (
+            [FloatTeacher(network)] if len(start.layers) < len([*network.weighted]) else []
+        )
         for block in network.blocks:
             key = _key(block)
-            if block.op in WEIGHTED:
-                bits = start.plan.weights[block.name]
-                offset = network.input_spec.offset if network.input in block.inputs else 0.0
-                layer = start.layers[block.name]
-                self.layers[key] = QatLayer(block, layer, bits, mode, offset)
-            if block is not network.last and block.op not in KEEPS_RANGE:
-                low, high = start.ranges[block.name]
-                bits = start.plan.activations[block.tensor]
-                clipped = block.activation == "clip"
-                limit = max(block.clip_max, high) if clipped else float("inf")
-                quantizer = ActivationQuantizer(low, high, bits, rounding, limit)
-                self.quantizers[key] = quantizer
+            if block.op in WEIGHTED and block.name in start.layers:
+                bits, layer = start.plan.weights[block.name], self._unfolded(block, start)
+                self.layers[key] = QatLayer(block, layer, bits, mode)
+            if block.name in start.ranges and block is not network.last:
+                self.quantizers[key] = self._activation_quantizer(block, start, mode)
+
+    def _unfolded(self, block: Block, start: QuantizationResult) -> RealLayer:
+        """The layer of ``start`` without the offsets of its inputs and outputs."""
+        layer = start.layers[block.name]
+        x, y = self._channels[block.inputs[0]], self._channels[block.name]
+        absorbed = layer.absorbed(x.offset / x.unit, block.groups > 1)
+        return replace(layer, h=layer.h + y.offset / y.unit - absorbed)
+
+    def _activation_quantizer(
+        self, block: Block, start: QuantizationResult, mode: str
+    ) -> ActivationQuantizer | ChannelQuantizer:
+        low, high = start.ranges[block.name]
+        bits = start.plan.activations[block.tensor]
+        readers = self.network.readers(block.name)
+        absorbing = block.op in WEIGHTED and all(reader.op in WEIGHTED for reader in readers)
+        if mode == "on_grid" and bits < 8 and block.activation != "none" and absorbing:
+            separate = all(reader.op == "depthwise_conv2d" for reader in readers)
+            channels = self._channels[block.name]
+            origin = torch.from_numpy(channels.offset / channels.unit)
+            step = (high - low) / ((1 << bits) - 1)
+            return ChannelQuantizer(origin, step, bits, self.rounding, separate)
+        limit = max(block.clip_max, high) if block.activation == "clip" else float("inf")
+        return ActivationQuantizer(low, high, bits, self.rounding, limit)
 
     def forward(self, images: torch.Tensor, observe: Observer | None = None) -> torch.Tensor:
         """Logits; ``observe(block, output)`` sees every output, in its own units."""
@@ -133,15 +168,18 @@ class QatNetwork(nn.Module):
 
     def in_float_units(self, name: str, y: torch.Tensor) -> torch.Tensor:
         """An output [N, C, H, W] of block ``name`` in the float network's units."""
-        return y * self._units[name].to(y.device)[:, None, None]
+        return y * self._units[name].to(y.device)
 
     def run_block(self, block: Block, inputs: list[torch.Tensor]) -> torch.Tensor:
         """One block on real values."""
-        key = _key(block)
+        if self._is_float(block):
+            return self._run_float(block, inputs)
+        key, device = _key(block), inputs[0].device
         if block.op in WEIGHTED:
-            half = 0.5 if self.rounding == "nearest" and key in self.quantizers else 0.0
-            half_step = half * self.step_of(block.name) if half else 0.0
-            z: torch.Tensor = self.layers[key](inputs[0], self.step_of(block.inputs[0]), half_step)
+            (name,) = block.inputs
+            offset, step = self.offset_of(name).to(device), self.step_of(name).to(device)
+            y_origin = self._origin(block).to(device)
+            z: torch.Tensor = self.layers[key](inputs[0], offset, step, y_origin)
         else:
             z = weightless(block, inputs)
         if key in self.quantizers:
@@ -149,24 +187,61 @@ class QatNetwork(nn.Module):
             return quantized
         if block.op == "global_avg_pool":
             pixels = inputs[0].shape[2] * inputs[0].shape[3]
-            return _pooled(z, self.step_of(block.inputs[0]), pixels)
+            offset = self.offset_of(block.name).detach().to(device)
+            step = self.step_of(block.name).to(device)
+            return _pooled(z - offset, step, pixels) + offset
         return z
 
-    def step_of(self, name: str) -> float:
-        """Step of a tensor's codes; pools keep that of their input."""
+    def _is_float(self, block: Block) -> bool:
+        """Whether the start had nothing of it or of a layer before it."""
+        if block.op in KEEPS_RANGE:
+            (name,) = block.inputs
+            return name != self.network.input and self._is_float(self.network.by_name[name])
+        return _key(block) not in self.quantizers and _key(block) not in self.layers
+
+    def _run_float(self, block: Block, inputs: list[torch.Tensor]) -> torch.Tensor:
+        teacher = self._float[0].to(inputs[0].device)
+        pairs = zip(block.inputs, inputs, strict=True)
+        return teacher.run_block(block, [self._as_float(name, x) for name, x in pairs])
+
+    def _as_float(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        is_input = name == self.network.input
+        known = is_input or self._is_float(self.network.by_name[name])
+        return x if known else self.in_float_units(name, x)
+
+    def _origin(self, block: Block) -> torch.Tensor:
+        """Pre-activations from which on the code is Zy; rounding to nearest begins half a step
+        lower."""
+        if _key(block) not in self.quantizers:
+            return torch.zeros(1)
+        half = 0.5 if self.rounding == "nearest" else 0.0
+        return self.offset_of(block.name).detach().flatten() - half * self.step_of(block.name)
+
+    def step_of(self, name: str) -> torch.Tensor:
+        """Step of a tensor's codes, [1], or [C] before depthwise layers; pools keep it."""
         if name == self.network.input:
-            return self.network.input_spec.scale
+            return torch.tensor([self.network.input_spec.scale])
         block = self.network.by_name[name]
         if _key(block) not in self.quantizers:
             return self.step_of(block.inputs[0])
-        quantizer = self.quantizer(block)
-        low, high = quantizer.range()
-        return (high - low) / quantizer.steps
+        return self.quantizer(block).step
 
-    def quantizer(self, block: Block) -> ActivationQuantizer:
+    def offset_of(self, name: str) -> torch.Tensor:
+        """Real value of a tensor's code Zx, [1, 1, 1] or [C, 1, 1]; pools keep it."""
+        if name == self.network.input:
+            return torch.full((1, 1, 1), self.network.input_spec.offset)
+        block = self.network.by_name[name]
+        if _key(block) not in self.quantizers:
+            return self.offset_of(block.inputs[0])
+        quantizer = self.quantizer(block)
+        if isinstance(quantizer, ChannelQuantizer):
+            return quantizer.offset
+        return torch.zeros(1, 1, 1)
+
+    def quantizer(self, block: Block) -> ActivationQuantizer | ChannelQuantizer:
         """The quantizer of a block's output."""
         found = self.quantizers[_key(block)]
-        assert isinstance(found, ActivationQuantizer)
+        assert isinstance(found, (ActivationQuantizer, ChannelQuantizer))
         return found
 
     def layer(self, block: Block) -> QatLayer:
@@ -175,17 +250,52 @@ class QatNetwork(nn.Module):
         assert isinstance(found, QatLayer)
         return found
 
+    def real_layer(self, block: Block) -> RealLayer:
+        """What the integer program is made of: steps and offsets per channel are absorbed."""
+        layer = self.layer(block).real_layer()
+        (name,) = block.inputs
+        h = layer.h
+        if name != self.network.input:  # its offset is in the arithmetic of the first layer
+            offset = np.broadcast_to(self._offsets(name), self._channels[name].unit.shape)
+            h = h + layer.absorbed(offset, block.groups > 1)
+        g = layer.g * self._shares(name) if block.groups > 1 else layer.g
+        if block is self.network.last:
+            return replace(layer, g=g, h=h)
+        shares = self._shares(block.name)
+        return replace(layer, g=g / shares, h=(h - self._offsets(block.name)) / shares)
+
+    def _offsets(self, name: str) -> Float64:
+        return self.offset_of(name).detach().double().flatten().numpy()
+
+    def _shares(self, name: str) -> Float64:
+        """Step of each channel over that of the tensor."""
+        step = self.step_of(name).double()
+        found: Float64 = (step / step.max()).numpy()
+        return found
+
     def result(self) -> QuantizationResult:
-        """Codes, scales and ranges as they are now."""
-        layers = {b.name: self.layer(b).real_layer() for b in self.network.weighted}
+        """Codes, scales, ranges and what outputs stand for, as they are now."""
+        trained = [b for b in self.network.weighted if _key(b) in self.layers]
+        channels = {}
+        for block in trained:
+            if block is not self.network.last:
+                unit = self._channels[block.name].unit
+                offset = np.broadcast_to(self._offsets(block.name) * unit, unit.shape)
+                channels[block.name] = Channels(unit * self._shares(block.name), offset)
         ranges = {
             block.name: self.quantizer(block).range()
             for block in self.network.blocks
             if _key(block) in self.quantizers
         }
-        method = {"retrained": True}
-        spec = self.network.input_spec
-        return QuantizationResult(self.plan, layers, ranges, spec, self.rounding, method)
+        return QuantizationResult(
+            self.plan,
+            {block.name: self.real_layer(block) for block in trained},
+            ranges,
+            self.network.input_spec,
+            self.rounding,
+            {"retrained": True},
+            channels,
+        )
 
 
 def prepare(
@@ -201,14 +311,15 @@ def prepare(
     ----------
     model: the result of ``pipeline.calibrate``. start: where to begin, typically the result of
         ``reconstruct`` for ``plan``; its grids stay, its codes, scales g, offsets and clips are
-        trained. Without it: the float weights and calibrated ranges.
+        trained. Of the first layers only, the others stay float. Without it: the float weights and
+        calibrated ranges.
     mode: weight ranges without ``start``: "min_max" (per channel) or "learned_range" (per layer).
     rounding: of activations, "floor" (the paper's) or "nearest"; with ``start`` its own.
     """
     network = model if isinstance(model, FloatNetwork) else model.network
     if start is None:
         return QatNetwork(network, nearest_result(network, plan, rounding), mode, rounding)
-    start.check_fits(network)
+    start.check_begins(network)
     return QatNetwork(network, start, "on_grid", start.rounding)
 
 
@@ -221,9 +332,9 @@ def _key(block: Block) -> str:
     return block.name.replace(".", "__")
 
 
-def _pooled(mean: torch.Tensor, scale: float, pixels: int) -> torch.Tensor:
+def _pooled(mean: torch.Tensor, scale: torch.Tensor, pixels: int) -> torch.Tensor:
     """The mean as the integer program rounds it, ties included; the gradient passes."""
     m0, n0 = decompose(np.array([1.0 / pixels]))
-    total = torch.round(mean.detach().double() * (pixels / scale)) + pixels // 2
+    total = torch.round(mean.detach().double() * (pixels / scale.double())) + pixels // 2
     codes = torch.floor(total * float(np.ldexp(float(m0[0]), int(n0[0]) - 31)))
     return mean + ((codes * scale).float() - mean).detach()

@@ -1,6 +1,8 @@
 """Quantizers with straight-through gradients, for retraining (MLSys 2020, arXiv 1905.13082).
 
 * ``pact``: activations in [0, alpha], floor or nearest; alpha learned (PACT, arXiv 1805.06085).
+* ``learned_step``: activations from an offset per channel upwards, in steps; both are learned, the
+  step with the gradient of its rounding errors (LSQ, arXiv 1902.08153; LSQ+, arXiv 2004.09576).
 * ``learned_range``: one range [a, b] a layer for weights, learned.
 * ``min_max``: the range of each output channel, as its weights have it.
 * ``on_grid``: scales and zero points per channel that stay as post-training found them.
@@ -52,6 +54,49 @@ def pact(x: torch.Tensor, alpha: torch.Tensor, bits: int, rounding: str = "floor
     """
     half = 0.5 if rounding == "nearest" else 0.0
     found: torch.Tensor = _Pact.apply(x, alpha, (1 << bits) - 1, half)
+    return found
+
+
+class _LearnedStep(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, step: torch.Tensor, low: torch.Tensor, steps: int, half: float
+    ) -> Any:
+        position = (x - low).div_(step)
+        ctx.save_for_backward(position, step)
+        ctx.steps, ctx.half = steps, half
+        return _codes(position, steps, half).mul_(step).add_(low)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (grad,) = grads
+        position, step = ctx.saved_tensors
+        inside = (position > -ctx.half) & (position < ctx.steps + 1.0 - ctx.half)
+        passed = grad * inside
+        slope = _codes(position, ctx.steps, ctx.half).sub_(position * inside).mul_(grad)
+        clamped = _reduced(grad - passed, position[0, :, :1, :1])
+        return passed, _reduced(slope, step), clamped, None, None
+
+
+def _codes(position: torch.Tensor, steps: int, half: float) -> torch.Tensor:
+    return (position + (half + EPSILON)).floor_().clamp_(0, steps)
+
+
+def _reduced(gradient: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Summed to the shape of ``like``, [C, 1, 1] or [1, 1, 1]."""
+    return gradient.sum((0, 2, 3)).sum_to_size(len(like)).reshape(like.shape)
+
+
+def learned_step(
+    x: torch.Tensor, step: torch.Tensor, low: torch.Tensor, bits: int, rounding: str = "floor"
+) -> torch.Tensor:
+    """low + step * clamp(floor((x - low) / step), 0, 2**bits - 1); "nearest" adds a half.
+
+    x [N, C, H, W], step [C, 1, 1] or [1, 1, 1], low [C, 1, 1]. d/dx = 1 where the code is not
+    clamped, else 0; d/dlow = 1 - d/dx; d/dstep = the code, less (x - low) / step if not clamped.
+    """
+    half = 0.5 if rounding == "nearest" else 0.0
+    found: torch.Tensor = _LearnedStep.apply(x, step, low, (1 << bits) - 1, half)
     return found
 
 
@@ -203,3 +248,41 @@ class ActivationQuantizer(nn.Module):
         size, origin = torch.tensor(scale), torch.tensor(float(zero))
         found: torch.Tensor = _Rounded.apply(lowered, size, origin, self.steps)
         return found
+
+    @property
+    def step(self) -> torch.Tensor:
+        """Real size of a code, [1]."""
+        low, high = self.range()
+        return torch.tensor([(high - low) / self.steps])
+
+
+class ChannelQuantizer(nn.Module):
+    """A range of its own for each channel, learned: [offset, offset + steps * step].
+
+    Parameters
+    ----------
+    offset: [C] what code 0 stands for. step: size of a code. separate: a step for each channel,
+        which only depthwise readers absorb.
+    """
+
+    def __init__(
+        self, offset: torch.Tensor, step: float, bits: int, rounding: str, separate: bool
+    ) -> None:
+        super().__init__()
+        self.bits, self.rounding = check_width("activation", bits), rounding
+        self.steps = (1 << bits) - 1
+        self.offset = nn.Parameter(offset.float()[:, None, None].clone())
+        self.size = nn.Parameter(torch.full((len(offset) if separate else 1, 1, 1), step))
+
+    @property
+    def step(self) -> torch.Tensor:
+        """Real size of a code, [C] or [1]."""
+        return self.size.detach().flatten().clamp(min=1e-6)
+
+    def range(self) -> tuple[float, float]:
+        """(0, high): of codes in the units of the channel with the largest step."""
+        return (0.0, float(self.step.max()) * self.steps)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Fake-quantized activations."""
+        return learned_step(x, self.size.clamp(min=1e-6), self.offset, self.bits, self.rounding)

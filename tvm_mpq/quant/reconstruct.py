@@ -2,7 +2,7 @@
 
 Each layer sees the codes that the layers before it really give. In order: weights are rounded for
 their output (``weight_rounding``), the scale per channel is refit, the offset makes the mean output
-that of the float layer, then units per channel and the range of the output are set
+that of the float layer, then units and offsets per channel and the range of the output are set
 (``activation_ranges``). The result is exact integers; nothing is trained.
 
 Memory: the codes and the float16 reference of one layer's input and output for all images, and
@@ -15,7 +15,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +24,21 @@ import torch
 
 from tvm_mpq.errors import CalibrationError, InvalidValueError
 from tvm_mpq.progress import track
-from tvm_mpq.quant.activation_ranges import channel_units, matching_offset, output_range, sample
+from tvm_mpq.quant.activation_ranges import (
+    channel_offsets,
+    channel_units,
+    matching_offset,
+    output_range,
+    sample,
+)
 from tvm_mpq.quant.bit_plan import BitPlan
-from tvm_mpq.quant.checkpoint import Checkpoint
+from tvm_mpq.quant.checkpoint import Checkpoint, Solved
 from tvm_mpq.quant.float_network import FloatTeacher, activate, real_images, weightless
 from tvm_mpq.quant.icn import RealLayer
 from tvm_mpq.quant.integer_network import JoinStep, PoolStep, convolve, weighted_step
 from tvm_mpq.quant.network import KEEPS_RANGE, WEIGHTED, Block, FloatNetwork
 from tvm_mpq.quant.quantization import Quantization
-from tvm_mpq.quant.result import QuantizationResult, Range
+from tvm_mpq.quant.result import Channels, QuantizationResult, Range
 from tvm_mpq.quant.weight_rounding import Covariance, rounded, target_weights
 
 SAMPLE_BYTES = 64 << 20
@@ -49,7 +55,8 @@ class ReconstructionOptions:
     rounding_of_weights: "gptq" or "nearest". bias: match the mean outputs of the float network.
     equalize: exponent of cross-layer equalization, 0 for none, 0.5 for half of the ratio.
     channel_clips: a clip per channel before depthwise layers, and of narrow activations before
-        layers with 8-bit weights.
+        layers with 8-bit weights. channel_offsets: code 0 of narrow activations stands for another
+        value in each channel, where no reader has a border.
     asymmetric: round towards the weights that are best on quantized inputs, not the float ones.
     refit: fit the scale of each channel to its codes. search: look for better weight ranges and
         codes below 8 bits than GPTQ and descent find (``weight_rounding.rounded``).
@@ -61,6 +68,7 @@ class ReconstructionOptions:
     bias: bool = True
     equalize: float = 0.5
     channel_clips: bool = True
+    channel_offsets: bool = True
     asymmetric: bool = True
     refit: bool = True
     search: bool = True
@@ -90,13 +98,22 @@ def reconstruct(
     images: npt.NDArray[np.uint8],
     options: ReconstructionOptions | None = None,
     checkpoint: Path | None = None,
+    start: QuantizationResult | None = None,
+    until: str | None = None,
 ) -> QuantizationResult:
     """Weights, offsets and ranges for ``plan`` from unlabelled uint8 images [N, H, W, C].
 
-    Deterministic. ``checkpoint``: a folder where every finished layer is kept; a second call with
-    the same network, plan, images and options continues there.
+    Deterministic.
 
-    Raises CalibrationError for images of a wrong shape, InvalidValueError for a foreign checkpoint.
+    Parameters
+    ----------
+    checkpoint: a folder where every finished layer is kept; a second call with the same network,
+        plan, images, options and start continues there.
+    start: of the first layers, perhaps retrained; they stay as they are. until: the last block to
+        reconstruct; the result is a beginning, for ``qat.prepare`` or as ``start``.
+
+    Raises CalibrationError for images of a wrong shape; InvalidValueError for a foreign checkpoint,
+    a start of another network or rounding, and an unknown ``until``.
     """
     options = options or ReconstructionOptions()
     channels, height, width = network.input_shape
@@ -107,10 +124,20 @@ def reconstruct(
         )
     store = None
     if checkpoint is not None:
-        key = json.dumps([plan.to_json(), asdict(options), fingerprint(network, images)])
-        store = Checkpoint(checkpoint, key)
+        marks = [plan.to_json(), asdict(options), fingerprint(network, images)]
+        store = Checkpoint(checkpoint, json.dumps([*marks, start.digest() if start else ""]))
+    names = [block.name for block in network.blocks]
+    if until is not None and until not in names:
+        raise InvalidValueError(f"reconstruction: until {until!r}; expected one of {names}")
+    if start is not None:
+        start.check_begins(network)
+        if start.rounding != options.rounding:
+            raise InvalidValueError(
+                f"reconstruction: the start rounds {start.rounding!r}, the options say"
+                f" {options.rounding!r}; expected the same"
+            )
     with torch.no_grad():
-        return _Reconstructor(network, plan, images, options, store).run()
+        return _Reconstructor(network, plan, images, options, store, start).run(until)
 
 
 def fingerprint(network: FloatNetwork, images: npt.NDArray[np.uint8]) -> str:
@@ -131,8 +158,10 @@ class _Reconstructor:
         images: npt.NDArray[np.uint8],
         options: ReconstructionOptions,
         store: Checkpoint | None,
+        start: QuantizationResult | None,
     ) -> None:
         self._network, self._plan, self._options, self._store = network, plan, options, store
+        self._start = start
         self._teacher = FloatTeacher(network)
         spec, image = network.input_spec, torch.from_numpy(np.ascontiguousarray(images))
         self._images = len(images)
@@ -140,12 +169,12 @@ class _Reconstructor:
         self._float = {network.input: real_images(image, spec).half()}
         image_quantization = Quantization(spec.scale, spec.zero_point, 8, spec.offset)
         self._quantizations = {network.input: image_quantization}
-        self._units = {network.input: torch.ones(network.input_shape[0])}
+        self._channels = {network.input: Channels.plain(network.input_shape[0])}
         self._layers: dict[str, RealLayer] = {}
         self._ranges: dict[str, Range] = {}
 
-    def run(self) -> QuantizationResult:
-        """Every block in order."""
+    def run(self, until: str | None) -> QuantizationResult:
+        """Every block in order, or those up to ``until``."""
         started = time.perf_counter()
         last_use = self._network.last_use()
         for index, block in enumerate(track(self._network.blocks, "reconstructing")):
@@ -157,6 +186,8 @@ class _Reconstructor:
                 if last_use[name] <= index:
                     self._codes.pop(name, None)
                     self._float.pop(name, None)
+            if block.name == until:
+                break
         method = {"reconstruction": asdict(self._options), "images": self._images}
         method["seconds"] = round(time.perf_counter() - started, 1)
         return QuantizationResult(
@@ -166,6 +197,7 @@ class _Reconstructor:
             self._network.input_spec,
             self._options.rounding,
             method,
+            {name: self._channels[name] for name in self._layers if name in self._channels},
         )
 
     def _weightless(self, block: Block) -> None:
@@ -173,11 +205,11 @@ class _Reconstructor:
         bits = self._plan.activations[block.tensor]
         if block.op in KEEPS_RANGE:
             y = Quantization(sources[0].scale, sources[0].zero_point, sources[0].bits)
-            self._units[block.name] = self._units[block.inputs[0]]
+            self._channels[block.name] = self._channels[block.inputs[0]]
         else:
             self._ranges[block.name] = block.range(bits)
             y = Quantization.of_range(*block.range(bits), bits)
-            self._units[block.name] = torch.ones(block.shape[0])
+            self._channels[block.name] = Channels.plain(block.shape[0])
         self._quantizations[block.name] = y
         nearest = self._options.rounding == "nearest"
         step: Callable[[list[torch.Tensor]], torch.Tensor] = (
@@ -189,28 +221,38 @@ class _Reconstructor:
 
     def _weighted(self, block: Block) -> None:
         is_last = block is self._network.last
-        found = self._store.read(block.name) if self._store else None
+        found = self._known(block)
         if found is None:
             found = self._solve(block, is_last)
             if self._store:
-                self._store.write(block.name, *found)
-        layer, units, limits = found
-        self._layers[block.name] = layer
+                self._store.write(found)
+        self._layers[block.name] = found.layer
         if is_last:
             return
-        self._units[block.name], self._ranges[block.name] = units, limits
+        self._channels[block.name], self._ranges[block.name] = found.channels, found.limits
         bits = self._plan.activations[block.tensor]
-        y = self._quantizations[block.name] = Quantization.of_range(*limits, bits)
+        y = self._quantizations[block.name] = Quantization.of_range(*found.limits, bits)
         x = self._quantizations[block.inputs[0]]
-        step = weighted_step(block, layer, x, y, self._options.rounding, fast=True)
+        step = weighted_step(block, found.layer, x, y, self._options.rounding, fast=True)
         self._advance(block, step, lambda inputs: self._teacher.run_block(block, inputs))
 
-    def _solve(self, block: Block, is_last: bool) -> tuple[RealLayer, torch.Tensor, Range]:
-        """Codes, scales and offsets of a layer, the units and the range of its output."""
+    def _known(self, block: Block) -> Solved | None:
+        """What the start or the checkpoint has of a layer."""
+        start = self._start
+        if start is None or block.name not in start.layers:
+            return self._store.read(block.name) if self._store else None
+        channels = start.channels.get(block.name, Channels.plain(block.shape[0]))
+        limits = start.ranges.get(block.name, (0.0, 1.0))
+        return Solved(start.layers[block.name], channels, limits)
+
+    def _solve(self, block: Block, is_last: bool) -> Solved:
+        """Codes, scales and offsets of a layer, the units, offsets and range of its output."""
         assert block.g is not None and block.h is not None
         layer = self._rounded_weights(block)
         z, teacher = self._pre_activations(block, layer)
-        h = torch.from_numpy(block.h).float()
+        x = self._channels[block.inputs[0]]
+        absorbed = layer.absorbed(x.offset / x.unit, block.groups > 1)
+        h = torch.from_numpy(block.h + absorbed).float()
         z += h[:, None, None]
         if self._options.bias:
             shift = (teacher - z).mean((0, 2, 3))
@@ -219,19 +261,15 @@ class _Reconstructor:
             z += shift[:, None, None]
             h = h + shift
         if is_last:
-            units, limits = torch.ones(block.shape[0]), (0.0, 1.0)
+            channels, limits = Channels.plain(block.shape[0]), (0.0, 1.0)
         else:
-            units, limits = self._output(block, sample(activate(block, z)))
-        scale = units.double().numpy()
-        real = RealLayer(
-            block.name,
-            layer.codes,
-            layer.zw,
-            layer.sw,
-            block.g / scale,
-            h.double().numpy() / scale,
+            channels, limits = self._output(block, sample(activate(block, z)))
+        real = replace(
+            layer,
+            g=block.g / channels.unit,
+            h=(h.double().numpy() - channels.offset) / channels.unit,
         )
-        return real, units, limits
+        return Solved(real, channels, limits)
 
     def _rounded_weights(self, block: Block) -> RealLayer:
         """Codes on a grid per channel; g and h are those of the block."""
@@ -239,7 +277,7 @@ class _Reconstructor:
         options, bits = self._options, self._plan.weights[block.name]
         covariance = self._covariance(block)
         square = covariance.square
-        units = self._units[block.inputs[0]].double()
+        units = torch.from_numpy(self._channels[block.inputs[0]].unit)
         shaped = units[:, None, None, None] if block.groups > 1 else units[:, None, None]
         real = torch.from_numpy(block.weights).double()
         shape = (covariance.groups, -1, square.shape[1])
@@ -263,7 +301,7 @@ class _Reconstructor:
         pixels = block.shape[1] * block.shape[2]
         images = min(self._images, max(16, COVARIANCE_POSITIONS // pixels))
         covariance = Covariance(block)
-        units = self._units[name][:, None, None]
+        units = torch.from_numpy(self._channels[name].unit).float()[:, None, None]
         for rows in _batches(images):
             wanted = self._float[name][rows].float() / units if self._options.asymmetric else None
             covariance.update(self._real(name, rows), wanted)
@@ -282,12 +320,16 @@ class _Reconstructor:
             teacher.append(self._teacher.blocks[block.name](self._float[name][rows].float()))
         return torch.cat(z), torch.cat(teacher)
 
-    def _output(self, block: Block, y: torch.Tensor) -> tuple[torch.Tensor, Range]:
-        """Units per channel and range of an output, from samples y [N, C, H, W]."""
+    def _output(self, block: Block, y: torch.Tensor) -> tuple[Channels, Range]:
+        """Units and offsets per channel and range of an output, from samples y [N, C, H, W]."""
         options, bits = self._options, self._plan.activations[block.tensor]
         readers = self._network.readers(block.name)
-        units = torch.ones(block.shape[0])
+        units, offsets = torch.ones(block.shape[0]), torch.zeros(block.shape[0])
         if block.activation != "none" and all(reader.op in WEIGHTED for reader in readers):
+            borders = any(any(reader.padding) for reader in readers)
+            if options.channel_offsets and bits < 8 and not borders:
+                offsets = channel_offsets(y, bits)
+                y = (y - offsets[:, None, None]).clamp_(min=0.0)
             separate = all(reader.op == "depthwise_conv2d" for reader in readers)
             exponent = options.equalize
             # 8-bit weights absorb any units of narrow inputs at no loss: a clip a channel again.
@@ -297,10 +339,17 @@ class _Reconstructor:
                 units = channel_units(y, bits, 1.0, True, options.range_method)
             elif exponent and block.shape[0] > 1:
                 units = channel_units(y, bits, exponent, False, options.range_method)
-        return units, output_range(y, units, bits, options.range_method)
+        limits = output_range(y, units, bits, options.range_method)
+        if block.activation == "clip" and offsets.any():
+            # The clamp of the codes is the only one: the largest must not lie beyond the clip.
+            units = torch.minimum(units, (block.clip_max - offsets) / limits[1])
+        return Channels(units.double().numpy(), offsets.double().numpy()), limits
 
     def _real(self, name: str, rows: slice) -> torch.Tensor:
-        """Quantized values of a tensor in units of its channels, float32 [n, C, H, W]."""
+        """Quantized values of a tensor in units of its channels, float32 [n, C, H, W].
+
+        Without the offsets of its channels, which their readers absorb.
+        """
         quantization = self._quantizations[name]
         centred = self._codes[name][rows].float() - quantization.zero_point
         return centred * quantization.scale + quantization.offset

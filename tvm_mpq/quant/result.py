@@ -1,11 +1,13 @@
 """What quantization decided: codes, scales, offsets and ranges; one file beside the model.
 
-The file is a ``.npz``: arrays ``<layer>/codes``, ``/zw``, ``/sw``, ``/g``, ``/h`` and one JSON
-text, ``header``, with the version, the plan, the ranges and how they came about.
+The file is a ``.npz``: arrays ``<layer>/codes``, ``/zw``, ``/sw``, ``/g``, ``/h``, where its
+outputs have units of their own ``/unit`` and ``/offset``, and one JSON text, ``header``, with the
+version, the plan, the ranges and how they came about.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,9 +25,28 @@ from tvm_mpq.quant.icn import ROUNDINGS, RealLayer
 from tvm_mpq.quant.network import KEEPS_RANGE, FloatNetwork
 from tvm_mpq.specs import InputSpec
 
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 Range = tuple[float, float]
 _ARRAYS = ("codes", "zw", "sw", "g", "h")
+
+
+@dataclass(frozen=True, eq=False)
+class Channels:
+    """What quantized outputs stand for: ``unit * real + offset`` is the float network's output.
+
+    Attributes
+    ----------
+    unit, offset: [C] in the float network's units. An offset is what code Zy stands for: channels
+        that stay far above 0 have it, so that their codes are spent on where they are.
+    """
+
+    unit: npt.NDArray[np.float64]
+    offset: npt.NDArray[np.float64]
+
+    @staticmethod
+    def plain(channels: int) -> Channels:
+        """Quantized outputs are the float network's."""
+        return Channels(np.ones(channels), np.zeros(channels))
 
 
 @dataclass(frozen=True)
@@ -35,11 +56,14 @@ class QuantizationResult:
     Attributes
     ----------
     plan: widths. layers: layer name -> codes, zero points, scales and the float g, h per channel.
-        They may be in units of their own per channel (equalization, channel clips): the units of
-        one layer's output are those of its readers' input, which is all that must hold.
+        Outputs may be in units of their own per channel and lack an offset: those of one layer's
+        output are those of its readers' input, which is all that must hold. A result of the first
+        layers only is a beginning: ``prepare`` and ``reconstruct`` go on from it.
     ranges: block name -> (low, high) of its output; pools and the logits have none.
     input_spec: how the image's codes become real. rounding: "nearest" or "floor".
     method: how the values came about, for people.
+    channels: layer name -> what its outputs stand for; missing is plain. The integer program does
+        without: who goes on training or compares with the float network needs it.
     """
 
     plan: BitPlan
@@ -48,6 +72,7 @@ class QuantizationResult:
     input_spec: InputSpec
     rounding: str
     method: dict[str, Any] = field(default_factory=dict)
+    channels: dict[str, Channels] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.rounding not in ROUNDINGS:
@@ -63,6 +88,12 @@ class QuantizationResult:
                 )
         for layer in self.layers.values():
             _check_layer(layer, self.plan)
+        for name, one in self.channels.items():
+            if not (np.isfinite([one.unit, one.offset]).all() and (one.unit > 0).all()):
+                raise InvalidValueError(
+                    f"quantization result: units or offsets of {name} are not usable; expected"
+                    " positive finite units and finite offsets"
+                )
 
     def save(self, path: Path | str) -> Path:
         """Write one file; it appears whole or not at all."""
@@ -72,6 +103,8 @@ class QuantizationResult:
             for name, layer in self.layers.items()
             for key in _ARRAYS
         }
+        for name, one in self.channels.items():
+            arrays |= {f"{name}/unit": one.unit, f"{name}/offset": one.offset}
         header = {
             "version": RESULT_VERSION,
             "plan": self.plan.to_json(),
@@ -106,18 +139,34 @@ class QuantizationResult:
             )
         return _of_parts(path, header, arrays)
 
-    def units(self, network: FloatNetwork) -> dict[str, npt.NDArray[np.float64]]:
-        """Block name -> [C] by which its quantized outputs are multiplied to be the float ones."""
-        found = {network.input: np.ones(network.input_shape[0])}
+    def channels_of(self, network: FloatNetwork) -> dict[str, Channels]:
+        """For each block, and the input, what its quantized outputs stand for."""
+        found = {network.input: Channels.plain(network.input_shape[0])}
         for block in network.blocks:
             if block.op in KEEPS_RANGE:
                 found[block.name] = found[block.inputs[0]]
-            elif block.g is None:
-                found[block.name] = np.ones(block.shape[0])
             else:
-                g = self.layers[block.name].g
-                found[block.name] = np.divide(block.g, g, out=np.ones_like(g), where=g != 0)
+                plain = Channels.plain(block.shape[0])
+                found[block.name] = self.channels.get(block.name, plain)
         return found
+
+    def digest(self) -> str:
+        """Of everything that decides the integer program."""
+        digest = hashlib.sha256(json.dumps([self.ranges, self.plan.to_json()]).encode())
+        for layer in self.layers.values():
+            for key in _ARRAYS:
+                digest.update(np.ascontiguousarray(getattr(layer, key)).tobytes())
+        return digest.hexdigest()
+
+    def check_begins(self, network: FloatNetwork) -> None:
+        """Raise InvalidValueError unless the layers are the first ones of ``network``."""
+        names = [block.name for block in network.weighted]
+        first = names[: len(self.layers)]
+        if set(first) != set(self.layers):
+            raise InvalidValueError(
+                f"quantization result: layers {sorted(self.layers)} are not the first"
+                f" {len(first)} of this network, {first}"
+            )
 
     def check_fits(self, network: FloatNetwork) -> None:
         """Raise InvalidValueError unless the layers and ranges are those of ``network``."""
@@ -173,6 +222,11 @@ def _of_parts(
             input_spec=InputSpec(**header["input_spec"]),
             rounding=header["rounding"],
             method=header["method"],
+            channels={
+                name: Channels(arrays[f"{name}/unit"], arrays[f"{name}/offset"])
+                for name in names
+                if f"{name}/unit" in arrays
+            },
         )
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise InvalidValueError(f"{path}: not a quantization result ({error!r})") from None

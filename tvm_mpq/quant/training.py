@@ -24,6 +24,7 @@ from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.quant.float_network import FloatTeacher, Observer
 from tvm_mpq.quant.network import KEEPS_RANGE, Block, FloatNetwork
 from tvm_mpq.quant.qat import QatLayer, QatNetwork
+from tvm_mpq.quant.quantizers import ChannelQuantizer
 
 Outputs = dict[str, torch.Tensor]
 
@@ -32,6 +33,7 @@ RATE_UNITS = ("absolute", "steps")
 # With rates in steps: the rate of each kind of parameter beside that of the weights. A weight has
 # to travel half a step before its code changes; everything else acts at once, on a whole channel.
 _SHARES = {"weight": 1.0, "h": 0.2, "g": 0.05, "alpha": 0.1, "low": 0.1, "high": 0.1}
+_SHARES |= {"size": 0.2, "offset": 1.0}  # of activations with a range for each channel
 
 
 @runtime_checkable
@@ -391,5 +393,7 @@ def _step(student: QatNetwork, owner: str, kind: str) -> float:
             return float(module.g.detach().abs().median())
         if kind == "weight":
             return float(module.quantizer.grid(module.weight)[0].median())
-        return 1.0 if _is_last(student, owner) else student.step_of(module.block.name)
+        return 1.0 if _is_last(student, owner) else float(student.step_of(module.block.name).mean())
+    if isinstance(module, ChannelQuantizer):
+        return float(module.step.mean())
     return float(module.get_parameter(kind).detach().abs().mean())
