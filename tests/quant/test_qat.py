@@ -17,6 +17,7 @@ from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.quant.float_network import FloatTeacher
 from tvm_mpq.quant.integer_network import run_batches
 from tvm_mpq.quant.qat import QatNetwork, convert, prepare
+from tvm_mpq.quant.quantizers import ChannelQuantizer
 from tvm_mpq.quant.reconstruct import ReconstructionOptions, reconstruct
 from tvm_mpq.quant.training import Recipe, fit
 
@@ -60,6 +61,44 @@ def test_training_forward_is_the_integer_program(activations: int, weights: int,
     with torch.no_grad():
         fake = model(torch.from_numpy(images(32, 4))).numpy()
     assert np.abs(fake - logits).max() < 0.05 * fake.std() + 0.02
+
+
+def test_retrained_results_are_a_start_again() -> None:
+    """Learned steps and offsets go into the layers and come out of them."""
+    plan = plan_of(NETWORK, 4, 4)
+    model = prepare(NETWORK, plan, reconstruct(NETWORK, plan, IMAGES))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for quantizer in model.quantizers.values():
+            if isinstance(quantizer, ChannelQuantizer):
+                noise = torch.rand(quantizer.size.shape, generator=generator)
+                quantizer.size.mul_(0.8 + 0.4 * noise)
+                quantizer.offset.add_(0.1 * torch.rand(quantizer.offset.shape, generator=generator))
+    for name, (largest, share) in code_differences(model, images(32, 4)).items():
+        assert largest <= 1 and share < 1e-3, (name, largest, share)
+    again = prepare(NETWORK, plan, model.result())
+    first, second = (run_batches(convert(one), images(32, 4)) for one in (model, again))
+    assert np.allclose(first, second, atol=0.02 * first.std())
+    with torch.no_grad():
+        real = [one(torch.from_numpy(IMAGES)).numpy() for one in (model, again)]
+    assert np.allclose(*real, atol=0.02 * first.std())
+
+
+@pytest.mark.parametrize("until", ["c0", "p2", "g6"])
+def test_layers_that_the_start_lacks_stay_float(until: str) -> None:
+    plan, seen = plan_of(NETWORK, 4, 4), {}
+    model = prepare(NETWORK, plan, reconstruct(NETWORK, plan, IMAGES, until=until))
+    teacher, data = FloatTeacher(NETWORK), torch.from_numpy(IMAGES)
+    with torch.no_grad():
+        found = model(data, lambda block, y: seen.update({block.name: y}))
+        values = {name: model.in_float_units(name, y) for name, y in seen.items()}
+        names = [block.name for block in NETWORK.blocks]
+        for block in NETWORK.blocks[names.index(until) + 1 :]:
+            values[block.name] = teacher.run_block(block, [values[name] for name in block.inputs])
+    torch.testing.assert_close(found, values[NETWORK.last.name].flatten(1))
+    weighted = [block.name for block in NETWORK.weighted if block.name in names]
+    inside = [name for name in weighted if names.index(name) <= names.index(until)]
+    assert list(model.result().layers) == inside
 
 
 def dataset() -> TensorDataset:

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tvm_mpq.errors import InvalidValueError
-from tvm_mpq.quant.quantizers import ActivationQuantizer, WeightQuantizer, pact
+from tvm_mpq.quant.quantizers import (
+    ActivationQuantizer,
+    ChannelQuantizer,
+    WeightQuantizer,
+    learned_step,
+    pact,
+)
 
 pytestmark = pytest.mark.null
 VALUES = hnp.arrays(
@@ -38,6 +44,43 @@ def test_pact_value_and_gradients(x: np.ndarray, bits: int, clip: float, roundin
     error = (values.clamp(0, clip) - y).detach() / (clip / ((1 << bits) - 1))
     low, high = (-1e-3, 1 + 1e-3) if rounding == "floor" else (-0.501, 0.501)
     assert low <= float(error.min()) and float(error.max()) <= high
+
+
+@settings(deadline=None)
+@given(VALUES, BITS, st.floats(0.02, 1.0), st.sampled_from(["floor", "nearest"]), st.booleans())
+def test_learned_step_value_and_gradients(
+    x: np.ndarray, bits: int, size: float, rounding: str, separate: bool
+) -> None:
+    """LSQ's formulas, per channel; values near a boundary between two codes are left out."""
+    channels, most = x.shape[1], (1 << bits) - 1
+    step = torch.full((channels if separate else 1, 1, 1), size, requires_grad=True)
+    low = torch.linspace(-1, 2, channels)[:, None, None].requires_grad_()
+    values = torch.from_numpy(x).requires_grad_()
+    upstream = torch.linspace(-1, 1, values.numel()).view_as(values)
+    position = ((values - low) / size).detach()
+    exact = position.double() + (0.5 if rounding == "nearest" else 0.0)
+    clear = (exact - exact.round()).abs() > 1e-3
+    upstream = upstream * clear
+    y = learned_step(values, step, low, bits, rounding)
+    (y * upstream).sum().backward()
+    code = exact.floor().clamp(0, most).float()
+    torch.testing.assert_close(y * clear, (low + size * code) * clear)
+    inside = (exact > 0) & (exact < most + 1)
+    assert torch.equal(values.grad, upstream * inside)
+    clamped = (upstream * ~inside).sum((0, 2, 3))[:, None, None]
+    torch.testing.assert_close(low.grad, clamped, atol=1e-5, rtol=1e-4)
+    slopes = (upstream * (code - position * inside)).sum((0, 2, 3))
+    wanted = slopes if separate else slopes.sum()
+    torch.testing.assert_close(step.grad.flatten(), wanted.reshape(-1), atol=1e-3, rtol=1e-4)
+
+
+def test_a_range_for_each_channel() -> None:
+    quantizer = ChannelQuantizer(torch.tensor([0.0, 3.0]), 0.1, 4, "nearest", separate=True)
+    with torch.no_grad():
+        quantizer.size[1] = 0.2
+    y = quantizer(torch.tensor([-1.0, 9.0]).expand(2, 2).T[..., None, None])
+    assert y.flatten().tolist() == pytest.approx([0.0, 3.0, 1.5, 6.0])
+    assert quantizer.range() == pytest.approx((0.0, 3.0))
 
 
 @settings(deadline=None)

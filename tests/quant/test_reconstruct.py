@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tests.quant.networks import images, plan_of, small_network
+from tests.quant.networks import calibrated, images, plan_of, small_network
 from tvm_mpq.errors import CalibrationError, InvalidValueError
 from tvm_mpq.quant.float_network import FloatTeacher
 from tvm_mpq.quant.integer_network import IntegerNetwork, run_batches
+from tvm_mpq.quant.network import FloatNetwork
 from tvm_mpq.quant.reconstruct import ReconstructionOptions, reconstruct
 from tvm_mpq.quant.result import QuantizationResult, nearest_result
 from tvm_mpq.quant.weight_rounding import (
@@ -91,6 +93,65 @@ def test_nearest_rounding_and_floor_run() -> None:
         assert distance(reconstruct(NETWORK, plan, IMAGES, options)) < base
 
 
+def raised_network() -> FloatNetwork:
+    """The small network with outputs of d1 and p5 far above 0; clips as before."""
+    blocks = [
+        replace(block, g=0.3 * block.g, h=block.h + 3.0) if block.name in ("d1", "p5") else block
+        for block in NETWORK.blocks
+    ]
+    return calibrated(replace(NETWORK, blocks=tuple(blocks)), images(16, 0))
+
+
+def test_code_0_stands_for_the_low_end_of_each_channel() -> None:
+    network, plan = raised_network(), plan_of(NETWORK, 4, 8)
+    held_out = images(64, 2)
+    wanted = run_batches(FloatTeacher(network), held_out)
+    errors = []
+    for on in (False, True):
+        options = ReconstructionOptions(channel_offsets=on)
+        result = reconstruct(network, plan, IMAGES, options)
+        offsets = {name: one.offset for name, one in result.channels.items() if one.offset.any()}
+        # c0 has a reader with a border, p2 one that adds.
+        assert set(offsets) == ({"d1", "p5"} if on else set())
+        assert all((offset >= 0).all() for offset in offsets.values())
+        found = run_batches(IntegerNetwork(network, result), held_out)
+        errors.append(np.square(found - wanted).mean())
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_channels_keep_their_clip() -> None:
+    """What lies beyond the float network's clip is clamped, whatever the channel's units."""
+    network, plan = raised_network(), plan_of(NETWORK, 4, 4)
+    result = reconstruct(network, plan, IMAGES)
+    for name in ("d1", "p5"):
+        one, (_, high) = result.channels[name], result.ranges[name]
+        assert (one.offset + one.unit * high <= 6.0 + 1e-5).all()
+
+
+@pytest.mark.parametrize("until", ["c0", "p2", "g6"])
+def test_goes_on_from_the_first_layers(until: str) -> None:
+    network, plan = raised_network(), plan_of(NETWORK, 4, 4)
+    whole = reconstruct(network, plan, IMAGES)
+    first = reconstruct(network, plan, IMAGES, until=until)
+    assert len(first.layers) < len(whole.layers)
+    again = reconstruct(network, plan, IMAGES, start=first)
+    assert again.digest() == whole.digest() != first.digest()
+    with pytest.raises(InvalidValueError, match="has codes None"):
+        first.check_fits(network)
+
+
+def test_a_start_must_fit() -> None:
+    plan = plan_of(NETWORK, 4, 4)
+    with pytest.raises(InvalidValueError, match="until 'c9'; expected one of"):
+        reconstruct(NETWORK, plan, IMAGES, until="c9")
+    first = reconstruct(NETWORK, plan, IMAGES, until="p2")
+    with pytest.raises(InvalidValueError, match="the start rounds 'nearest'"):
+        reconstruct(NETWORK, plan, IMAGES, ReconstructionOptions(rounding="floor"), start=first)
+    del first.layers["d1"]
+    with pytest.raises(InvalidValueError, match="are not the first 2"):
+        reconstruct(NETWORK, plan, IMAGES, start=first)
+
+
 def test_wrong_images_and_options_are_told() -> None:
     plan = plan_of(NETWORK)
     with pytest.raises(CalibrationError, match=r"expected uint8 \[N, 10, 10, 3\]"):
@@ -147,6 +208,10 @@ def test_result_survives_its_file(tmp_path: Path) -> None:
     result = reconstruct(NETWORK, plan_of(NETWORK, 4, 2), IMAGES)
     read = QuantizationResult.load(result.save(tmp_path / "r.npz"))
     assert (read.plan, read.ranges, read.rounding) == (result.plan, result.ranges, "nearest")
+    assert read.digest() == result.digest() and read.channels.keys() == result.channels.keys()
+    for name, one in result.channels.items():
+        again = read.channels[name]
+        assert np.array_equal([one.unit, one.offset], [again.unit, again.offset])
     held_out = images(8, 3)
     exact = [run_batches(IntegerNetwork(NETWORK, one), held_out) for one in (result, read)]
     assert (exact[0] == exact[1]).all()

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -188,7 +189,9 @@ class _Reconstructor:
                     self._float.pop(name, None)
             if block.name == until:
                 break
-        method = {"reconstruction": asdict(self._options), "images": self._images}
+        method: dict[str, Any] = {"reconstruction": asdict(self._options), "images": self._images}
+        if self._start is not None:
+            method["start"] = self._start.method
         method["seconds"] = round(time.perf_counter() - started, 1)
         return QuantizationResult(
             self._plan,

@@ -176,7 +176,8 @@ class QuantizationResult:
             if found != shape:
                 raise InvalidValueError(
                     f"quantization result: layer {name} has codes {found}, expected {shape};"
-                    " it was made for another network"
+                    " it was made for another network, or has the first layers only:"
+                    " reconstruct(start=) makes the others"
                 )
         missing = [b.name for b in network.blocks[:-1] if b.op not in KEEPS_RANGE]
         missing = [name for name in missing if name not in self.ranges]
