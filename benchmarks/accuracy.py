@@ -53,7 +53,9 @@ _RETRAINING = Recipe(
 )
 _RATE, _BLENDED = 0.01, 0.5
 # The first layers in front of the float rest have few weights, each read at thousands of positions.
+# Where the rest is narrow too, all together are trained at the end, so gently that codes stay.
 _FRONT_RATE = 0.03
+_LAST_RATE, _LAST_EPOCHS = 0.003, 3
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,9 @@ class Row:
     flash, ram: budgets, empty for none.
     policy: "paper", "sensitivity", "int8", "all4" or "pointwise4". method: "nearest",
         "reconstruct" or "qat" (reconstruction, then ``retraining``).
-    front: with "qat", the last layer that is retrained. The layers after it stay float meanwhile;
-        then they are reconstructed for what the retrained ones give. Empty for all layers at once.
+    front: with "qat", the last layer that is retrained first. The layers after it stay float
+        meanwhile; then they are reconstructed for what the retrained ones give, and all are
+        trained together. Empty for all layers at once.
     images: of imagenet_calib, for reconstruction and retraining. epochs: of random views of them.
     """
 
@@ -83,9 +86,19 @@ class Row:
     @property
     def retraining(self) -> Recipe:
         """The recipe of "qat"."""
-        rates = cosine_rates(_FRONT_RATE if self.front else _RATE, self.epochs)
-        recipe = replace(_RETRAINING, epochs=self.epochs, rates=rates)
-        return replace(recipe, trained="all") if self.front else recipe
+        return replace(_RETRAINING, epochs=self.epochs, rates=cosine_rates(_RATE, self.epochs))
+
+    @property
+    def retraining_of_front(self) -> Recipe:
+        """The recipe of the first layers: also of the 8-bit weights among them."""
+        rates = cosine_rates(_FRONT_RATE, self.epochs)
+        return replace(_RETRAINING, epochs=self.epochs, rates=rates, trained="all")
+
+    @property
+    def retraining_at_last(self) -> Recipe:
+        """The recipe of all layers after that."""
+        rates = cosine_rates(_LAST_RATE, _LAST_EPOCHS)
+        return replace(_RETRAINING, epochs=_LAST_EPOCHS, rates=rates)
 
 
 _M75, _M25, _VWW = "mobilenet_v1_0.75_224", "mobilenet_v1_0.25_128", "vww_96"
@@ -99,7 +112,7 @@ ROWS = {
     "0.75_224-1MB-512kB-sensitivity": Row(_M75, "1MB", "512kB", "sensitivity"),
     "0.75_224-1MB-512kB-sensitivity-qat": Row(_M75, "1MB", "512kB", "sensitivity", "qat"),
     "0.75_224-all4": Row(_M75, policy="all4"),
-    "0.75_224-all4-qat": Row(_M75, policy="all4", method="qat", front="conv2d_10"),
+    "0.75_224-all4-qat": Row(_M75, policy="all4", method="qat", front="conv2d_10", epochs=5),
     "0.75_224-pointwise4": Row(_M75, policy="pointwise4"),
     "1.0_224-2MB-512kB-sensitivity": Row(_M100, "2MB", "512kB", "sensitivity"),
     "1.0_224-2MB-512kB-sensitivity-qat": Row(_M100, "2MB", "512kB", "sensitivity", "qat"),
@@ -292,16 +305,18 @@ class Bench:
         return reconstruct(self.model.network, self.plan, images, checkpoint=folder, **options)
 
     def _retrained(self) -> Any:
-        """All layers after their reconstruction, or the first ones before that of the rest."""
-        front = self.row.front
-        if not front:
-            return self._trained(self._reconstructed())
+        """All layers after their reconstruction; or the first ones before that of the rest."""
+        row = self.row
+        if not row.front:
+            return self._trained(self._reconstructed(), row.retraining, "run")
         # The same layers as in the row without retraining.
-        first = self._trained(self._reconstruct(self._beside("layers"), until=front))
-        return self._reconstruct(self.work / f"{self.name}-layers", start=first)
+        first = self._reconstruct(self._beside("layers"), until=row.front)
+        first = self._trained(first, row.retraining_of_front, "front")
+        start = self._reconstruct(self.work / f"{self.name}-layers", start=first)
+        return self._trained(start, row.retraining_at_last, "run")
 
-    def _trained(self, start: Any) -> Any:
-        """``start`` after retraining."""
+    def _trained(self, start: Any, recipe: Recipe, run: str) -> Any:
+        """``start`` after retraining; ``run`` names its folder."""
         from tvm_mpq.quant.float_network import FloatTeacher
         from tvm_mpq.quant.qat import prepare
         from tvm_mpq.quant.training import fit
@@ -316,8 +331,8 @@ class Bench:
         pairs = list(zip(*images, strict=True))
         views = RandomViews(pairs, (crop, crop), blended=_BLENDED)
         teacher = FloatTeacher(self.model.network)
-        folder = self.work / f"{self.name}-run"
-        fit(student, views, self.row.retraining, folder, teacher, on_step=_say_step)
+        folder = self.work / f"{self.name}-{run}"
+        fit(student, views, recipe, folder, teacher, on_step=_say_step)
         return student.result()
 
     @cached_property

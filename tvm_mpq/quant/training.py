@@ -33,7 +33,7 @@ RATE_UNITS = ("absolute", "steps")
 # With rates in steps: the rate of each kind of parameter beside that of the weights. A weight has
 # to travel half a step before its code changes; everything else acts at once, on a whole channel.
 _SHARES = {"weight": 1.0, "h": 0.2, "g": 0.05, "alpha": 0.1, "low": 0.1, "high": 0.1}
-_SHARES |= {"size": 0.2, "offset": 1.0}  # of activations with a range for each channel
+_SHARES |= {"size": 0.1, "offset": 0.2}  # of activations with a range for each channel
 
 
 @runtime_checkable
