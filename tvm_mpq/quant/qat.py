@@ -62,12 +62,14 @@ class QatLayer(nn.Module):
         [I] or [1]. ``y_origin``: the pre-activations that become code Zy begin there, [O] or [1].
         """
         weights = self.quantizer(self.weight)
-        # Borders hold code Zx, whose real value is the offset, not 0.
-        h = self.h + self.g * self._absorbed(weights, x_offset)
+        h: torch.Tensor = self.h
+        if x_offset.requires_grad or x_offset.any():
+            # Borders hold code Zx, whose real value is the offset, not 0.
+            h, x = h + self.g * self._absorbed(weights, x_offset), x - x_offset
         h = h + self._rounding_of_bq(h.detach() - y_origin, sx)
         # g goes through the weights: a pass over them instead of several over the maps.
         scaled = weights * self.g[:, None, None, None]
-        return convolve(self.block, x - x_offset, scaled, h)
+        return convolve(self.block, x, scaled, h)
 
     def _absorbed(self, weights: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
         """What an offset of the inputs adds to the products, [O]."""
@@ -117,9 +119,7 @@ class QatNetwork(nn.Module):
         self._units = {name: unit.float()[:, None, None] for name, unit in units.items()}
         self.layers, self.quantizers = nn.ModuleDict(), nn.ModuleDict()
         # In a list, so that it is no part of the module: its weights are not trained or saved.
-        self._float = (
-            [FloatTeacher(network)] if len(start.layers) < len([*network.weighted]) else []
-        )
+        self._float = [FloatTeacher(network)]
         for block in network.blocks:
             key = _key(block)
             if block.op in WEIGHTED and block.name in start.layers:
