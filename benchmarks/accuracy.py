@@ -47,7 +47,6 @@ _RETRAINING = Recipe(
     batch=10,
     distillation=1.0,
     matching=20.0,
-    trained="features",
     rate_unit="steps",
     save_every=50,
 )
@@ -67,7 +66,7 @@ class Row:
     network: file in models/ without suffix, or the two halves of 1.0/224.
     flash, ram: budgets, empty for none.
     policy: "paper", "sensitivity", "int8", "all4" or "pointwise4". method: "nearest",
-        "reconstruct" or "qat" (reconstruction, then ``retraining``).
+        "reconstruct" or "qat" (reconstruction, then retraining).
     front: with "qat", the last layer that is retrained first. The layers after it stay float
         meanwhile; then they are reconstructed for what the retrained ones give, and all are
         trained together. Empty for all layers at once.
@@ -82,23 +81,6 @@ class Row:
     front: str = ""
     images: int = 1000
     epochs: int = 8
-
-    @property
-    def retraining(self) -> Recipe:
-        """The recipe of "qat"."""
-        return replace(_RETRAINING, epochs=self.epochs, rates=cosine_rates(_RATE, self.epochs))
-
-    @property
-    def retraining_of_front(self) -> Recipe:
-        """The recipe of the first layers: also of the 8-bit weights among them."""
-        rates = cosine_rates(_FRONT_RATE, self.epochs)
-        return replace(_RETRAINING, epochs=self.epochs, rates=rates, trained="all")
-
-    @property
-    def retraining_at_last(self) -> Recipe:
-        """The recipe of all layers after that."""
-        rates = cosine_rates(_LAST_RATE, _LAST_EPOCHS)
-        return replace(_RETRAINING, epochs=_LAST_EPOCHS, rates=rates)
 
 
 _M75, _M25, _VWW = "mobilenet_v1_0.75_224", "mobilenet_v1_0.25_128", "vww_96"
@@ -308,12 +290,13 @@ class Bench:
         """All layers after their reconstruction; or the first ones before that of the rest."""
         row = self.row
         if not row.front:
-            return self._trained(self._reconstructed(), row.retraining, "run")
+            return self._trained(self._reconstructed(), _recipe(_RATE, row.epochs), "run")
         # The same layers as in the row without retraining.
         first = self._reconstruct(self._beside("layers"), until=row.front)
-        first = self._trained(first, row.retraining_of_front, "front")
+        # Its 8-bit weights are trained too.
+        first = self._trained(first, _recipe(_FRONT_RATE, row.epochs, "all"), "front")
         start = self._reconstruct(self.work / f"{self.name}-layers", start=first)
-        return self._trained(start, row.retraining_at_last, "run")
+        return self._trained(start, _recipe(_LAST_RATE, _LAST_EPOCHS), "run")
 
     def _trained(self, start: Any, recipe: Recipe, run: str) -> Any:
         """``start`` after retraining; ``run`` names its folder."""
@@ -378,6 +361,11 @@ class Bench:
         made = make()
         self.seconds[what] = time.perf_counter() - started
         return made
+
+
+def _recipe(rate: float, epochs: int, trained: str = "features") -> Recipe:
+    rates = cosine_rates(rate, epochs)
+    return replace(_RETRAINING, epochs=epochs, rates=rates, trained=trained)
 
 
 def link(

@@ -14,6 +14,7 @@ from tvm_mpq.errors import CalibrationError, InvalidValueError
 from tvm_mpq.quant.float_network import FloatTeacher
 from tvm_mpq.quant.integer_network import IntegerNetwork, run_batches
 from tvm_mpq.quant.network import FloatNetwork
+from tvm_mpq.quant.qat import prepare
 from tvm_mpq.quant.reconstruct import ReconstructionOptions, reconstruct
 from tvm_mpq.quant.result import QuantizationResult, nearest_result
 from tvm_mpq.quant.weight_rounding import (
@@ -147,6 +148,11 @@ def test_a_start_must_fit() -> None:
     first = reconstruct(NETWORK, plan, IMAGES, until="p2")
     with pytest.raises(InvalidValueError, match="the start rounds 'nearest'"):
         reconstruct(NETWORK, plan, IMAGES, ReconstructionOptions(rounding="floor"), start=first)
+    wrong = first.layers["c0"].codes[:, :2]
+    foreign = replace(first, layers=first.layers | {"c0": replace(first.layers["c0"], codes=wrong)})
+    for begin in (prepare, lambda *args: reconstruct(args[0], plan, IMAGES, start=args[2])):
+        with pytest.raises(InvalidValueError, match="layer c0 has codes"):
+            begin(NETWORK, plan, foreign)
     del first.layers["d1"]
     with pytest.raises(InvalidValueError, match="are not the first 2"):
         reconstruct(NETWORK, plan, IMAGES, start=first)

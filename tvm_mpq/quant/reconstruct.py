@@ -123,10 +123,6 @@ def reconstruct(
             f"reconstruction: images are {images.dtype} {list(images.shape)}; expected uint8"
             f" [N, {height}, {width}, {channels}], typically 500 of them"
         )
-    store = None
-    if checkpoint is not None:
-        marks = [plan.to_json(), asdict(options), fingerprint(network, images)]
-        store = Checkpoint(checkpoint, json.dumps([*marks, start.digest() if start else ""]))
     names = [block.name for block in network.blocks]
     if until is not None and until not in names:
         raise InvalidValueError(f"reconstruction: until {until!r}; expected one of {names}")
@@ -137,6 +133,10 @@ def reconstruct(
                 f"reconstruction: the start rounds {start.rounding!r}, the options say"
                 f" {options.rounding!r}; expected the same"
             )
+    store = None
+    if checkpoint is not None:
+        marks = [plan.to_json(), asdict(options), fingerprint(network, images)]
+        store = Checkpoint(checkpoint, json.dumps([*marks, start.digest() if start else ""]))
     with torch.no_grad():
         return _Reconstructor(network, plan, images, options, store, start).run(until)
 

@@ -22,7 +22,7 @@ from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.quant.calibration import rounding_shift, weight_codes
 from tvm_mpq.quant.icn import ROUNDINGS, RealLayer
-from tvm_mpq.quant.network import KEEPS_RANGE, FloatNetwork
+from tvm_mpq.quant.network import KEEPS_RANGE, Block, FloatNetwork
 from tvm_mpq.specs import InputSpec
 
 RESULT_VERSION = 2
@@ -89,10 +89,13 @@ class QuantizationResult:
         for layer in self.layers.values():
             _check_layer(layer, self.plan)
         for name, one in self.channels.items():
-            if not (np.isfinite([one.unit, one.offset]).all() and (one.unit > 0).all()):
+            outputs = self.layers[name].g.shape if name in self.layers else None
+            fits = one.unit.shape == one.offset.shape == outputs
+            usable = fits and np.isfinite([one.unit, one.offset]).all() and (one.unit > 0).all()
+            if not usable:
                 raise InvalidValueError(
                     f"quantization result: units or offsets of {name} are not usable; expected"
-                    " positive finite units and finite offsets"
+                    f" positive finite units and finite offsets, {outputs}"
                 )
 
     def save(self, path: Path | str) -> Path:
@@ -151,41 +154,57 @@ class QuantizationResult:
         return found
 
     def digest(self) -> str:
-        """Of everything that decides the integer program."""
+        """Of everything that decides the integer program, and of what outputs stand for."""
         digest = hashlib.sha256(json.dumps([self.ranges, self.plan.to_json()]).encode())
         for layer in self.layers.values():
             for key in _ARRAYS:
                 digest.update(np.ascontiguousarray(getattr(layer, key)).tobytes())
+        for one in self.channels.values():
+            digest.update(one.unit.tobytes() + one.offset.tobytes())
         return digest.hexdigest()
 
     def check_begins(self, network: FloatNetwork) -> None:
         """Raise InvalidValueError unless the layers are the first ones of ``network``."""
         names = [block.name for block in network.weighted]
         first = names[: len(self.layers)]
+        if len(first) == len(names):
+            return self.check_fits(network)
         if set(first) != set(self.layers):
             raise InvalidValueError(
                 f"quantization result: layers {sorted(self.layers)} are not the first"
                 f" {len(first)} of this network, {first}"
             )
+        for name in first:
+            _check_shape(self, network.by_name[name])
+            if name not in self.ranges:
+                raise InvalidValueError(f"quantization result: {name} has no range; quantize again")
+        return None
 
     def check_fits(self, network: FloatNetwork) -> None:
         """Raise InvalidValueError unless the layers and ranges are those of ``network``."""
-        shapes = {b.name: b.weights.shape for b in network.weighted if b.weights is not None}
-        for name, shape in shapes.items():
-            found = self.layers[name].codes.shape if name in self.layers else None
-            if found != shape:
-                raise InvalidValueError(
-                    f"quantization result: layer {name} has codes {found}, expected {shape};"
-                    " it was made for another network, or has the first layers only:"
-                    " reconstruct(start=) makes the others"
-                )
+        known = {block.name for block in network.weighted}
+        for block in network.weighted:
+            _check_shape(self, block)
         missing = [b.name for b in network.blocks[:-1] if b.op not in KEEPS_RANGE]
         missing = [name for name in missing if name not in self.ranges]
-        if missing or set(self.layers) - set(shapes):
+        unknown = sorted(set(self.layers) - known)
+        if missing or unknown:
             raise InvalidValueError(
-                f"quantization result: {missing[:1] or sorted(set(self.layers) - set(shapes))[:1]}"
+                f"quantization result: {missing[:1] or unknown[:1]}"
                 " is missing or unknown; it was made for another network"
             )
+
+
+def _check_shape(result: QuantizationResult, block: Block) -> None:
+    assert block.weights is not None
+    name, shape = block.name, block.weights.shape
+    found = result.layers[name].codes.shape if name in result.layers else None
+    if found != shape:
+        raise InvalidValueError(
+            f"quantization result: layer {name} has codes {found}, expected {shape};"
+            " it was made for another network, or has the first layers only:"
+            " reconstruct(start=) makes the others"
+        )
 
 
 def _check_layer(layer: RealLayer, plan: BitPlan) -> None:
