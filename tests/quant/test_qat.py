@@ -109,14 +109,16 @@ def dataset() -> TensorDataset:
 
 @pytest.mark.parametrize(
     ("trained", "matching", "rate"),
-    [("all", 0.0, 1e-3), ("narrow", 0.0, 1e-3), ("features", 1.0, 0.005)],
+    [("all", 0.0, 3e-3), ("narrow", 0.0, 3e-3), ("features", 1.0, 0.005)],
 )
 def test_training_lowers_the_loss(
     tmp_path: Path, trained: str, matching: float, rate: float
 ) -> None:
     plan = plan_of(NETWORK, 8, 2)
-    # A start that leaves something to train.
-    options = ReconstructionOptions(asymmetric=False, search=False)
+    # Rounded with nothing corrected: training takes nine tenths of the loss away.
+    options = ReconstructionOptions(
+        rounding_of_weights="nearest", bias=False, asymmetric=False, refit=False, search=False
+    )
     start = None if matching else reconstruct(NETWORK, plan, IMAGES, options)
     model = prepare(NETWORK, plan, start)
     losses: list[float] = []
@@ -130,7 +132,7 @@ def test_training_lowers_the_loss(
         rate_unit="steps" if matching else "absolute",
     )
     fit(model, dataset(), recipe, tmp_path, FloatTeacher(NETWORK), 0, lambda _, x: losses.append(x))
-    assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
+    assert np.mean(losses[-3:]) < 0.75 * np.mean(losses[:3])
     assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 1 + 18
 
 
