@@ -18,6 +18,7 @@ from tvm_mpq.quant.qat import prepare
 from tvm_mpq.quant.reconstruct import ReconstructionOptions, reconstruct
 from tvm_mpq.quant.result import QuantizationResult, nearest_result
 from tvm_mpq.quant.weight_rounding import (
+    DAMPING,
     Covariance,
     Grid,
     best_grid,
@@ -69,6 +70,17 @@ def test_weights_for_quantized_inputs_are_closer() -> None:
     float_inputs = ReconstructionOptions(asymmetric=False)
     found = distance(reconstruct(NETWORK, plan, IMAGES))
     assert found < 0.95 * distance(reconstruct(NETWORK, plan, IMAGES, float_inputs))
+
+
+def test_the_classifier_is_rounded_towards_its_float_weights() -> None:
+    """A position an image is too little to tell which weights are best on quantized inputs."""
+    plan = plan_of(NETWORK, 4, 4)
+    start = reconstruct(NETWORK, plan, IMAGES, until="p5")
+    found = [
+        reconstruct(NETWORK, plan, IMAGES, ReconstructionOptions(asymmetric=value), start=start)
+        for value in (True, False)
+    ]
+    assert (found[0].layers["f7"].codes == found[1].layers["f7"].codes).all()
 
 
 def test_inputs_without_error_ask_for_the_float_weights() -> None:
@@ -172,7 +184,7 @@ def layer_of(inputs: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     mixing = torch.randn(3, inputs, inputs, generator=generator, dtype=torch.float64)
     square = mixing @ mixing.transpose(1, 2) / inputs
     weights = torch.randn(3, 7, inputs, generator=generator, dtype=torch.float64)
-    return weights, square + ridge(square)
+    return weights, square + ridge(square, DAMPING)
 
 
 @pytest.mark.parametrize("bits", [4, 2])

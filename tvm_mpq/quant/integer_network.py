@@ -228,9 +228,11 @@ def convolve(
     if block.op == "dense":
         return functional.linear(x.flatten(1), weights.flatten(1), bias)[:, :, None, None]
     top, left, bottom, right = block.padding
-    if any(block.padding):
+    padding = (top, left)
+    if (bottom, right) != padding:
+        padding = (0, 0)
         x = functional.pad(x, (left, right, top, bottom))
-    return functional.conv2d(x, weights, bias, stride=block.strides, groups=block.groups)
+    return functional.conv2d(x, weights, bias, block.strides, padding, groups=block.groups)
 
 
 def run_batches(

@@ -71,11 +71,18 @@ class _LearnedStep(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         (grad,) = grads
         position, step = ctx.saved_tensors
-        inside = (position > -ctx.half) & (position < ctx.steps + 1.0 - ctx.half)
-        passed = grad * inside
-        slope = _codes(position, ctx.steps, ctx.half).sub_(position * inside).mul_(grad)
-        clamped = _reduced(grad - passed, position[0, :, :1, :1])
-        return passed, _reduced(slope, step), clamped, None, None
+        passed = grad.new_empty(grad.shape)
+        slope, clamped = grad.new_zeros(2, grad.shape[1])
+        # An image at a time: maps of a batch are larger than the caches, and this passes ten times.
+        maps = (grad.flatten(2), position.flatten(2), passed.flatten(2))
+        for g, at, inside in zip(*maps, strict=True):
+            torch.ops.aten.hardtanh_backward.grad_input(
+                g, at, -ctx.half, ctx.steps + 1.0 - ctx.half, grad_input=inside
+            )
+            codes = _codes(at, ctx.steps, ctx.half)
+            slope += torch.linalg.vecdot(codes, g) - torch.linalg.vecdot(at, inside)
+            clamped += g.sum(1) - inside.sum(1)
+        return passed, _reduced(slope, step), clamped[:, None, None], None, None
 
 
 def _codes(position: torch.Tensor, steps: int, half: float) -> torch.Tensor:
@@ -83,8 +90,8 @@ def _codes(position: torch.Tensor, steps: int, half: float) -> torch.Tensor:
 
 
 def _reduced(gradient: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Summed to the shape of ``like``, [C, 1, 1] or [1, 1, 1]."""
-    return gradient.sum((0, 2, 3)).sum_to_size(len(like)).reshape(like.shape)
+    """[C] summed to the shape of ``like``, [C, 1, 1] or [1, 1, 1]."""
+    return gradient.sum_to_size(len(like)).reshape(like.shape)
 
 
 def learned_step(

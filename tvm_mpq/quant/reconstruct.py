@@ -59,6 +59,7 @@ class ReconstructionOptions:
         layers with 8-bit weights. channel_offsets: code 0 of narrow activations stands for another
         value in each channel, where no reader has a border.
     asymmetric: round towards the weights that are best on quantized inputs, not the float ones.
+        Not in the classifier: it would learn the few images by heart, one position each.
     refit: fit the scale of each channel to its codes. search: look for better weight ranges and
         codes below 8 bits than GPTQ and descent find (``weight_rounding.rounded``).
     range_method: "mse" or "max".
@@ -285,7 +286,7 @@ class _Reconstructor:
         real = torch.from_numpy(block.weights).double()
         shape = (covariance.groups, -1, square.shape[1])
         weights = (real * shaped).reshape(shape)
-        if options.asymmetric:
+        if options.asymmetric and block is not self._network.last:
             weights = target_weights(weights, covariance.cross, square)
         method = (options.rounding_of_weights, options.refit, options.search)
         codes, grid = rounded(weights, square, bits, *method)

@@ -252,11 +252,10 @@ class _Run:
 
     def _mismatch(self, found: Outputs, wanted: Outputs) -> torch.Tensor:
         """Squared error of the matched outputs over the float ones' variance, in the mean."""
-        errors = [
-            functional.mse_loss(self.student.in_float_units(name, found[name]).float(), y)
-            / y.var().clamp(min=1e-12)
-            for name, y in wanted.items()
-        ]
+        errors = []
+        for name, y in wanted.items():
+            error = (self.student.in_float_units(name, found[name]).float() - y).flatten()
+            errors.append(error.dot(error) / (y.numel() * y.var().clamp(min=1e-12)))
         return torch.stack(errors).mean()
 
     def _average_gradients(self) -> None:
