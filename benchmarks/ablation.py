@@ -27,6 +27,7 @@ NOTHING: dict[str, Any] = {
     "search": False,
     "range_method": "max",
     "channel_clips": False,
+    "channel_offsets": False,
     "equalize": 0.0,
 }
 # Each step and the options that it adds to those before it.
@@ -39,6 +40,7 @@ STEPS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("search for ranges and codes", {"search": True}),
     ("a clip per channel", {"channel_clips": True}),
     ("cross-layer equalization", {"equalize": 0.5}),
+    ("an offset per channel", {"channel_offsets": True}),
 )
 _BATCH = 5
 
