@@ -54,7 +54,7 @@ _RATE, _BLENDED = 0.01, 0.5
 # The first layers in front of the float rest have few weights, each read at thousands of positions.
 # Where the rest is narrow too, all together are trained at the end, so gently that codes stay.
 _FRONT_RATE = 0.03
-_LAST_RATE, _LAST_EPOCHS = 0.003, 3
+_LAST_RATE, _LAST_EPOCHS = 0.003, 8
 
 
 @dataclass(frozen=True)
