@@ -73,7 +73,7 @@ class _LearnedStep(torch.autograd.Function):
         position, step = ctx.saved_tensors
         passed = grad.new_empty(grad.shape)
         slope, clamped = grad.new_zeros(2, grad.shape[1])
-        # An image at a time: maps of a batch are larger than the caches, and this passes ten times.
+        # An image at a time: maps of a batch are larger than the caches and read several times.
         maps = (grad.flatten(2), position.flatten(2), passed.flatten(2))
         for g, at, inside in zip(*maps, strict=True):
             torch.ops.aten.hardtanh_backward.grad_input(
@@ -82,16 +82,12 @@ class _LearnedStep(torch.autograd.Function):
             codes = _codes(at, ctx.steps, ctx.half)
             slope += torch.linalg.vecdot(codes, g) - torch.linalg.vecdot(at, inside)
             clamped += g.sum(1) - inside.sum(1)
-        return passed, _reduced(slope, step), clamped[:, None, None], None, None
+        slope = slope.sum_to_size(len(step)).reshape(step.shape)
+        return passed, slope, clamped[:, None, None], None, None
 
 
 def _codes(position: torch.Tensor, steps: int, half: float) -> torch.Tensor:
     return (position + (half + EPSILON)).floor_().clamp_(0, steps)
-
-
-def _reduced(gradient: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """[C] summed to the shape of ``like``, [C, 1, 1] or [1, 1, 1]."""
-    return gradient.sum_to_size(len(like)).reshape(like.shape)
 
 
 def learned_step(

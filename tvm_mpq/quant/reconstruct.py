@@ -286,7 +286,7 @@ class _Reconstructor:
         real = torch.from_numpy(block.weights).double()
         shape = (covariance.groups, -1, square.shape[1])
         weights = (real * shaped).reshape(shape)
-        if options.asymmetric and block is not self._network.last:
+        if self._is_asymmetric(block):
             weights = target_weights(weights, covariance.cross, square)
         method = (options.rounding_of_weights, options.refit, options.search)
         codes, grid = rounded(weights, square, bits, *method)
@@ -299,15 +299,19 @@ class _Reconstructor:
             block.h,
         )
 
+    def _is_asymmetric(self, block: Block) -> bool:
+        return self._options.asymmetric and block is not self._network.last
+
     def _covariance(self, block: Block) -> Covariance:
-        """Of the inputs of a layer, in units of their own; the cross one with the float inputs."""
+        """Of the inputs of a layer, in units of their own; the cross one where it is asked for."""
         (name,) = block.inputs
         pixels = block.shape[1] * block.shape[2]
         images = min(self._images, max(16, COVARIANCE_POSITIONS // pixels))
         covariance = Covariance(block)
         units = torch.from_numpy(self._channels[name].unit).float()[:, None, None]
+        asymmetric = self._is_asymmetric(block)
         for rows in _batches(images):
-            wanted = self._float[name][rows].float() / units if self._options.asymmetric else None
+            wanted = self._float[name][rows].float() / units if asymmetric else None
             covariance.update(self._real(name, rows), wanted)
         return covariance
 
