@@ -29,6 +29,7 @@ NOTHING: dict[str, Any] = {
     "channel_clips": False,
     "channel_offsets": False,
     "equalize": 0.0,
+    "equalize_narrow": 0.0,
 }
 # Each step and the options that it adds to those before it.
 STEPS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -39,7 +40,7 @@ STEPS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("weights for quantized inputs", {"asymmetric": True}),
     ("search for ranges and codes", {"search": True}),
     ("a clip per channel", {"channel_clips": True}),
-    ("cross-layer equalization", {"equalize": 0.5}),
+    ("cross-layer equalization", {"equalize": 0.5, "equalize_narrow": 0.75}),
     ("an offset per channel", {"channel_offsets": True}),
 )
 _BATCH = 5

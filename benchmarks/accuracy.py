@@ -17,7 +17,7 @@ import pickle
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +31,7 @@ from benchmarks.mobilenet_v1 import load_keras_npz, predict, top1
 from tvm_mpq.errors import DoesNotFitError, InvalidValueError
 from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.quant.training import Recipe, cosine_rates
-from tvm_mpq.specs import InputSpec
+from tvm_mpq.specs import InputSpec, LayerSpec
 from tvm_mpq.target import Target, parse_bytes
 
 CALIBRATION_IMAGES = 64
@@ -44,17 +44,42 @@ _MARGIN = 256
 # Distillation on views of the calibration images. A thousand images, one a class, are learned by
 # heart unless the layers' outputs are matched too and the classifier stays as it is.
 _RETRAINING = Recipe(
-    batch=10,
     distillation=1.0,
+    temperature=4.0,
     matching=20.0,
     rate_unit="steps",
     save_every=50,
 )
-_RATE, _BLENDED = 0.01, 0.5
-# The first layers in front of the float rest have few weights, each read at thousands of positions.
-# Where the rest is narrow too, all together are trained at the end, so gently that codes stay.
-_FRONT_RATE = 0.03
-_LAST_RATE, _LAST_EPOCHS = 0.003, 8
+_BLENDED = 0.5
+_PIXELS_A_STEP = 10 * 192 * 192
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Retraining of the first layers in front of the float rest, or of all.
+
+    Attributes
+    ----------
+    until: the last layer, empty for all but the classifier. rate, epochs: of the recipe, along a
+        cosine. side: of the square views. The last maps are a 32nd of it, too small a part of a
+        whole image's for the last layers; the first layers have as much to see in half of it.
+    """
+
+    until: str = ""
+    rate: float = 0.01
+    epochs: int = 8
+    side: int = 192
+
+    @property
+    def recipe(self) -> Recipe:
+        """The 8-bit weights of the first layers are trained too: they are few."""
+        return replace(
+            _RETRAINING,
+            batch=_PIXELS_A_STEP // self.side**2,
+            epochs=self.epochs,
+            rates=cosine_rates(self.rate, self.epochs),
+            trained="all" if self.until else "features",
+        )
 
 
 @dataclass(frozen=True)
@@ -65,12 +90,12 @@ class Row:
     ----------
     network: file in models/ without suffix, or the two halves of 1.0/224.
     flash, ram: budgets, empty for none.
-    policy: "paper", "sensitivity", "int8", "all4" or "pointwise4". method: "nearest",
-        "reconstruct" or "qat" (reconstruction, then retraining).
-    front: with "qat", the last layer that is retrained first. The layers after it stay float
-        meanwhile; then they are reconstructed for what the retrained ones give, and all are
-        trained together. Empty for all layers at once.
-    images: of imagenet_calib, for reconstruction and retraining. epochs: of random views of them.
+    policy: "paper", "sensitivity", "int8", "all4", "all4out4" or "pointwise4"; "all4" keeps the
+        first layer at 8 bits, its weights and its output, "all4out4" its weights alone. method:
+        "nearest", "reconstruct" or "qat" (with retraining).
+    stages: with "qat", one after the other. The layers after those of a stage stay float meanwhile;
+        then they are reconstructed for what the retrained ones give.
+    images: of imagenet_calib, for reconstruction and retraining.
     """
 
     network: str
@@ -78,26 +103,38 @@ class Row:
     ram: str = ""
     policy: str = "paper"
     method: str = "reconstruct"
-    front: str = ""
+    stages: tuple[Stage, ...] = ()
     images: int = 1000
-    epochs: int = 8
 
 
 _M75, _M25, _VWW = "mobilenet_v1_0.75_224", "mobilenet_v1_0.25_128", "vww_96"
 _M100 = "mobilenet_v1_1.0_224_quant"  # two files, see mobilenet_v1_tflite
+_ALL_LAYERS = (Stage(),)
+_FRONT = Stage("conv2d_10", 0.03, 15, 128)
+_MIDDLE = Stage("conv2d_22", 0.01, 8, 160)
 ROWS = {
     "0.75_224-int8-nearest": Row(_M75, policy="int8", method="nearest"),
     "0.75_224-2MB-512kB-paper-nearest": Row(_M75, "2MB", "512kB", method="nearest"),
     "0.75_224-2MB-512kB-paper": Row(_M75, "2MB", "512kB"),
-    "0.75_224-2MB-512kB-paper-qat": Row(_M75, "2MB", "512kB", method="qat"),
+    "0.75_224-2MB-512kB-paper-qat": Row(_M75, "2MB", "512kB", method="qat", stages=(_FRONT,)),
     "0.75_224-2MB-512kB-sensitivity": Row(_M75, "2MB", "512kB", "sensitivity"),
     "0.75_224-1MB-512kB-sensitivity": Row(_M75, "1MB", "512kB", "sensitivity"),
-    "0.75_224-1MB-512kB-sensitivity-qat": Row(_M75, "1MB", "512kB", "sensitivity", "qat"),
+    "0.75_224-1MB-512kB-sensitivity-qat": Row(
+        _M75, "1MB", "512kB", "sensitivity", "qat", _ALL_LAYERS
+    ),
     "0.75_224-all4": Row(_M75, policy="all4"),
-    "0.75_224-all4-qat": Row(_M75, policy="all4", method="qat", front="conv2d_10", epochs=15),
+    "0.75_224-all4-qat": Row(
+        _M75, policy="all4", method="qat", stages=(replace(_FRONT, epochs=30), _MIDDLE)
+    ),
+    "0.75_224-all4out4": Row(_M75, policy="all4out4"),
+    "0.75_224-all4out4-qat": Row(
+        _M75, policy="all4out4", method="qat", stages=(replace(_FRONT, epochs=30), _MIDDLE)
+    ),
     "0.75_224-pointwise4": Row(_M75, policy="pointwise4"),
     "1.0_224-2MB-512kB-sensitivity": Row(_M100, "2MB", "512kB", "sensitivity"),
-    "1.0_224-2MB-512kB-sensitivity-qat": Row(_M100, "2MB", "512kB", "sensitivity", "qat"),
+    "1.0_224-2MB-512kB-sensitivity-qat": Row(
+        _M100, "2MB", "512kB", "sensitivity", "qat", _ALL_LAYERS
+    ),
     "0.25_128-256kB-76kB-sensitivity": Row(_M25, "256kB", "76kB", "sensitivity"),
     "0.25_128-256kB-76kB-paper": Row(_M25, "256kB", "76kB"),
     "vww_96-192kB-64kB-sensitivity": Row(_VWW, "192kB", "64kB", "sensitivity"),
@@ -211,18 +248,11 @@ class Bench:
         return BitPlan.from_json(path.read_text())
 
     def _find_plan(self) -> BitPlan:
-        from tvm_mpq.quant.bit_search import paper_bit_plan, uniform_bit_plan
+        from tvm_mpq.quant.bit_search import paper_bit_plan
 
         row, layers = self.row, self.model.layers
-        if row.policy in ("int8", "all4", "pointwise4"):
-            plan = uniform_bit_plan(layers, 4 if row.policy == "all4" else 8, 8)
-            narrow = {
-                layer.name: 4
-                for index, layer in enumerate(x for x in layers if x.weight_elements)
-                if (row.policy == "all4" and index)
-                or (row.policy == "pointwise4" and layer.op in ("pointwise_conv2d", "dense"))
-            }
-            return replace(plan, weights=plan.weights | narrow, policy=row.policy)
+        if not row.flash:
+            return _uniform_plan(layers, row.policy)
         flash, ram = parse_bytes(row.flash), parse_bytes(row.ram)
         if row.policy == "paper":
             return paper_bit_plan(layers, flash, ram)
@@ -287,35 +317,29 @@ class Bench:
         return reconstruct(self.model.network, self.plan, images, checkpoint=folder, **options)
 
     def _retrained(self) -> Any:
-        """All layers after their reconstruction; or the first ones before that of the rest."""
-        row = self.row
-        if not row.front:
-            return self._trained(self._reconstructed(), _recipe(_RATE, row.epochs), "run")
-        # The same layers as in the row without retraining.
-        first = self._reconstruct(self._beside("layers"), until=row.front)
-        # Its 8-bit weights are trained too.
-        first = self._trained(first, _recipe(_FRONT_RATE, row.epochs, "all"), "front")
-        start = self._reconstruct(self.work / f"{self.name}-layers", start=first)
-        return self._trained(start, _recipe(_LAST_RATE, _LAST_EPOCHS), "run")
+        """Stage after stage, and what the last one leaves is reconstructed."""
+        # Up to the first stage, the same layers as in the row without retraining.
+        folder, result = self._beside("layers"), None
+        for number, stage in enumerate(self.row.stages):
+            start = self._reconstruct(folder, start=result, until=stage.until or None)
+            result = self._trained(start, stage, self.work / f"{self.name}-stage{number}")
+            folder = self.work / f"{self.name}-layers{number}"
+        return self._reconstruct(folder, start=result) if stage.until else result
 
-    def _trained(self, start: Any, recipe: Recipe, run: str) -> Any:
-        """``start`` after retraining; ``run`` names its folder."""
+    def _trained(self, start: Any, stage: Stage, folder: Path) -> Any:
+        """``start`` after a stage of retraining."""
         from tvm_mpq.quant.float_network import FloatTeacher
         from tvm_mpq.quant.qat import prepare
         from tvm_mpq.quant.training import fit
         from tvm_mpq.quant.views import RandomViews
 
         student = prepare(self.model, self.plan, start)
-        size = self.float_model.resolution
-        whole = round(size / datasets.CALIBRATION_CROP)
+        whole = round(self.float_model.resolution / datasets.CALIBRATION_CROP)
         images = datasets.load_imagenet_calib(self.data, whole, self.row.images, crop=1.0)
-        # 192 of 224: fewer pixels a step, and still whole codes at every stride.
-        crop = size * 6 // 7 // 32 * 32
         pairs = list(zip(*images, strict=True))
-        views = RandomViews(pairs, (crop, crop), blended=_BLENDED)
+        views = RandomViews(pairs, (stage.side, stage.side), blended=_BLENDED)
         teacher = FloatTeacher(self.model.network)
-        folder = self.work / f"{self.name}-{run}"
-        fit(student, views, recipe, folder, teacher, on_step=_say_step)
+        fit(student, views, stage.recipe, folder, teacher, on_step=_say_step)
         return student.result()
 
     @cached_property
@@ -363,9 +387,18 @@ class Bench:
         return made
 
 
-def _recipe(rate: float, epochs: int, trained: str = "features") -> Recipe:
-    rates = cosine_rates(rate, epochs)
-    return replace(_RETRAINING, epochs=epochs, rates=rates, trained=trained)
+def _uniform_plan(layers: Sequence[LayerSpec], policy: str) -> BitPlan:
+    from tvm_mpq.quant.bit_search import uniform_bit_plan
+
+    first, outputs = layers[0], {}
+    if policy.startswith("all4"):
+        plan, weights = uniform_bit_plan(layers, 4, 4), {first.name: 8}
+        outputs = {first.y: 8} if policy == "all4" else {}
+    else:
+        plan, mixing = uniform_bit_plan(layers, 8, 8), ("pointwise_conv2d", "dense")
+        weights = {x.name: 4 for x in layers if policy == "pointwise4" and x.op in mixing}
+    weights, outputs = plan.weights | weights, plan.activations | outputs
+    return replace(plan, weights=weights, activations=outputs, policy=policy)
 
 
 def link(

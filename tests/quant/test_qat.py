@@ -175,6 +175,17 @@ def test_resuming_changes_nothing(tmp_path: Path) -> None:
 Parameters = dict[str, torch.Tensor]
 
 
+def test_a_higher_temperature_counts_all_logits(tmp_path: Path) -> None:
+    """The first loss: T^2 KL(softmax(t / T), softmax(s / T)), near half the variance of s - t."""
+    data, teacher = dataset(), FloatTeacher(NETWORK)
+    model, losses = prepare(NETWORK, plan_of(NETWORK, 8, 2)), []
+    with torch.no_grad():
+        apart = model(data.tensors[0]) - teacher(data.tensors[0])
+    recipe = Recipe(epochs=1, batch=48, rates=((0, 0.0),), distillation=1.0, temperature=30.0)
+    fit(model, data, recipe, tmp_path, teacher, 0, lambda _, loss: losses.append(loss))
+    assert losses == [pytest.approx(float(apart.var(1, correction=0).mean()) / 2, rel=0.02)]
+
+
 def narrow_model() -> tuple[QatNetwork, Parameters]:
     """A reconstruction with 4-bit weights, ready to train, and its parameters as they are."""
     plan = plan_of(NETWORK, 8, 4)
@@ -252,6 +263,8 @@ def test_recipes_are_checked(tmp_path: Path) -> None:
     model = prepare(NETWORK, plan_of(NETWORK))
     with pytest.raises(InvalidValueError, match="rate_unit 'half'; allowed are absolute and steps"):
         Recipe(rate_unit="half")
+    with pytest.raises(InvalidValueError, match="temperature 0.0"):
+        Recipe(temperature=0.0)
     with pytest.raises(InvalidValueError, match="matching -1"):
         Recipe(matching=-1.0)
     with pytest.raises(InvalidValueError, match="matching needs the float network"):

@@ -66,20 +66,16 @@ def channel_offsets(y: torch.Tensor, bits: int) -> torch.Tensor:
     return found[:, 0]
 
 
-def channel_units(
-    y: torch.Tensor, bits: int, exponent: float, separate: bool, method: str
-) -> torch.Tensor:
+def channel_units(y: torch.Tensor, bits: int, exponent: float, method: str) -> torch.Tensor:
     """Units per channel [C] of non-negative outputs y [N, C, H, W], largest 1.
 
-    ``separate``: the units are the best clips of the channels by themselves (a depthwise reads the
-    tensor); else (largest value of the channel / of the tensor) ** ``exponent``.
+    (range of the channel / largest range of one) ** ``exponent``. A range ends at the largest
+    value; below 8 bits, with ``method`` "mse", at the best clip of the channel by itself.
     """
-    largest = y.amax((0, 2, 3)).clamp(min=1e-6)
-    if separate:
-        if bits < 8 and method == "mse":
-            largest = largest * best_clip_fractions(y, largest, bits)
-        return (largest / largest.max()).clamp(min=_MIN_UNIT)
-    return (largest / largest.max()).clamp(min=_MIN_UNIT) ** exponent
+    ends = y.amax((0, 2, 3)).clamp(min=1e-6)
+    if bits < 8 and method == "mse":
+        ends = ends * best_clip_fractions(y, ends, bits)
+    return (ends / ends.max()).clamp(min=_MIN_UNIT) ** exponent
 
 
 def best_clip_fractions(y: torch.Tensor, largest: torch.Tensor, bits: int) -> torch.Tensor:

@@ -54,7 +54,8 @@ class ReconstructionOptions:
     Attributes
     ----------
     rounding_of_weights: "gptq" or "nearest". bias: match the mean outputs of the float network.
-    equalize: exponent of cross-layer equalization, 0 for none, 0.5 for half of the ratio.
+    equalize, equalize_narrow: exponents of cross-layer equalization, 0 for none, 0.5 for half of
+        the ratio; of 8-bit activations, and of narrower ones, which lose more than weights do.
     channel_clips: a clip per channel before depthwise layers, and of narrow activations before
         layers with 8-bit weights. channel_offsets: code 0 of narrow activations stands for another
         value in each channel, where no reader has a border.
@@ -69,6 +70,7 @@ class ReconstructionOptions:
     rounding_of_weights: str = "gptq"
     bias: bool = True
     equalize: float = 0.5
+    equalize_narrow: float = 0.75
     channel_clips: bool = True
     channel_offsets: bool = True
     asymmetric: bool = True
@@ -88,10 +90,11 @@ class ReconstructionOptions:
                     f"reconstruction: {name} {getattr(self, name)!r}; allowed are"
                     f" {' and '.join(allowed)}"
                 )
-        if not 0.0 <= self.equalize <= 1.0:
-            raise InvalidValueError(
-                f"reconstruction: equalize {self.equalize}; expected 0 (off) to 1"
-            )
+        for name in ("equalize", "equalize_narrow"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise InvalidValueError(
+                    f"reconstruction: {name} {getattr(self, name)!r}; expected 0 (off) to 1"
+                )
 
 
 def reconstruct(
@@ -339,14 +342,13 @@ class _Reconstructor:
                 offsets = channel_offsets(y, bits)
                 y = (y - offsets[:, None, None]).clamp_(min=0.0)
             separate = all(reader.op == "depthwise_conv2d" for reader in readers)
-            exponent = options.equalize
             # 8-bit weights absorb any units of narrow inputs at no loss: a clip a channel again.
             wide = all(self._plan.weights[reader.name] == 8 for reader in readers)
             separate = separate or (bits < 8 and wide)
+            exponent = options.equalize if bits == 8 else options.equalize_narrow
             if separate and options.channel_clips:
-                units = channel_units(y, bits, 1.0, True, options.range_method)
-            elif exponent and block.shape[0] > 1:
-                units = channel_units(y, bits, exponent, False, options.range_method)
+                exponent = 1.0
+            units = channel_units(y, bits, exponent, options.range_method)
         limits = output_range(y, units, bits, options.range_method)
         if block.activation == "clip" and offsets.any():
             # The clamp of the codes is the only one: the largest must not lie beyond the clip.

@@ -110,6 +110,7 @@ def _plan(model: Any, plan: Path | None, flash: str | None, ram: str | None) -> 
 @click.option("--schedule", default="constant", show_default=True, type=click.Choice(SCHEDULES))
 @click.option("--rate-unit", default="absolute", show_default=True, type=click.Choice(RATE_UNITS))
 @click.option("--distillation", default=0.0, show_default=True, help="Weight of the teacher, 0-1.")
+@click.option("--temperature", default=1.0, show_default=True, help="Of the distillation.")
 @click.option("--matching", default=0.0, show_default=True, help="Weight of inner outputs' error.")
 @click.option("--trained", default="all", show_default=True, type=click.Choice(TRAINED))
 @click.option("--views", is_flag=True, help="Random crops, half mirrored, new in every epoch.")

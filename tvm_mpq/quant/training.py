@@ -54,7 +54,8 @@ class Recipe:
     rates: learning rate from each epoch on, ((epoch, rate), ...), epochs from 0.
     clip_decay, range_decay: weight decay of alphas and of learned weight ranges; nothing else.
     distillation: weight of the divergence from the float network's logits, 0 to 1; the rest is the
-        cross entropy with the labels.
+        cross entropy with the labels. temperature: of that divergence; with a higher one classes
+        count that the float network thinks unlikely, times its square (arXiv 1503.02531).
     matching: weight of the squared error of the outputs between layers, relative to the variance
         of the float network's, in the mean over the layers that mix channels; of means where only
         the mean of a map is read. It keeps a training on few images from overfitting.
@@ -74,6 +75,7 @@ class Recipe:
     clip_decay: float = 1e-4
     range_decay: float = 5e-4
     distillation: float = 0.0
+    temperature: float = 1.0
     matching: float = 0.0
     trained: str = "all"
     rate_unit: str = "absolute"
@@ -88,6 +90,8 @@ class Recipe:
             )
         if not 0.0 <= self.distillation <= 1.0:
             raise InvalidValueError(f"recipe: distillation {self.distillation}; expected 0 to 1")
+        if not self.temperature > 0.0:
+            raise InvalidValueError(f"recipe: temperature {self.temperature}; expected above 0")
         if not self.matching >= 0.0:
             raise InvalidValueError(f"recipe: matching {self.matching}; expected 0 or more")
         for name, allowed in (("trained", TRAINED), ("rate_unit", RATE_UNITS)):
@@ -243,9 +247,10 @@ class _Run:
                 extra = (_collect(wanted, self.matched),) if recipe.matching else ()
                 known = self.teacher(images, *extra)
         if recipe.distillation:
-            pair = logits.log_softmax(1), known.float().log_softmax(1)
-            divergence = functional.kl_div(*pair, reduction="batchmean", log_target=True)
-            loss = loss + recipe.distillation * divergence
+            heat = recipe.temperature
+            ours, theirs = ((y.float() / heat).log_softmax(1) for y in (logits, known))
+            divergence = functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+            loss = loss + recipe.distillation * heat**2 * divergence
         if recipe.matching:
             loss = loss + recipe.matching * self._mismatch(found, wanted)
         return loss
