@@ -70,6 +70,23 @@ def test_the_rate_may_fall_along_a_cosine(files: Path, tmp_path: Path) -> None:
     assert rates == pytest.approx({"0": 0.0085355, "1": 0.0014645}, rel=1e-4)
 
 
+def test_the_first_layers_are_retrained_by_stages(files: Path, tmp_path: Path) -> None:
+    names, result = [], None
+    for stage, until in enumerate(("conv2d_0", "conv2d_2")):
+        output = tmp_path / str(stage)
+        options = ["--distillation", "1", "--until", until, "-o", str(output)]
+        start = ("--start", str(result)) if result else ("--flash", "90kB", "--ram", "12kB")
+        code, text = run(files, *options, *start, "--views", "--view-size", "24")
+        assert code == 0, text
+        result = output / "quantization.npz"
+        names.append(list(QuantizationResult.load(result).layers))
+    assert names[0] == names[1] and len(names[0]) > 3
+    code, text = run(files, "--start", str(result), "--until", "conv9", "-o", str(tmp_path / "2"))
+    assert code == 2 and "until 'conv9'; expected one of ['conv2d_0'" in text
+    code, text = run(files, "--start", str(result), "--view-size", "24")
+    assert code == 2 and "--view-size needs --views" in text
+
+
 def test_missing_budgets_are_told(files: Path) -> None:
     code, text = run(files)
     assert code == 2 and "give --start, --plan, or both --flash and --ram" in text

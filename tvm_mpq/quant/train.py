@@ -7,6 +7,9 @@ IMAGES holds one folder a class, in alphabetical order (ImageFolder's layout), o
 with the columns ``file`` and ``label_0based``. The run's folder receives ``checkpoint.pt``,
 ``metrics.csv`` and, at the end, ``quantization.npz``, which ``build(quantization=)`` takes. The
 same command continues an interrupted run.
+
+``--until LAYER`` retrains the first layers in front of the float rest and then reconstructs the
+rest for what they give; ``--start`` with the result and a later layer is the next stage.
 """
 
 from __future__ import annotations
@@ -15,11 +18,14 @@ import csv
 import dataclasses
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import distributed
 from torch.utils.data import Dataset
@@ -28,7 +34,9 @@ from tvm_mpq.errors import InvalidValueError, MpqError
 from tvm_mpq.images import SUFFIXES, load_image
 from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.quant.float_network import FloatTeacher
-from tvm_mpq.quant.qat import convert, prepare
+from tvm_mpq.quant.network import FloatNetwork
+from tvm_mpq.quant.qat import prepare
+from tvm_mpq.quant.reconstruct import ReconstructionOptions, reconstruct
 from tvm_mpq.quant.result import QuantizationResult
 from tvm_mpq.quant.training import RATE_UNITS, TRAINED, Recipe, cosine_rates, fit
 from tvm_mpq.quant.views import RandomViews
@@ -101,6 +109,7 @@ def _plan(model: Any, plan: Path | None, flash: str | None, ram: str | None) -> 
 @click.option("--flash", help="Flash budget for the paper's rule, for example 2MB.")
 @click.option("--ram", help="RAM budget for the paper's rule, for example 512kB.")
 @click.option("--start", type=click.Path(path_type=Path), help="quantization.npz to begin with.")
+@click.option("--until", help="Retrain the layers up to this one, then reconstruct the rest.")
 @click.option("--input-range", default="-1,1", show_default=True, help="Real range: -1,1 or 0,1.")
 @click.option("--resize", default="crop:0.875", show_default=True, help="whole or crop:FRACTION.")
 @click.option("--calibration-images", default=256, show_default=True)
@@ -114,6 +123,7 @@ def _plan(model: Any, plan: Path | None, flash: str | None, ram: str | None) -> 
 @click.option("--matching", default=0.0, show_default=True, help="Weight of inner outputs' error.")
 @click.option("--trained", default="all", show_default=True, type=click.Choice(TRAINED))
 @click.option("--views", is_flag=True, help="Random crops, half mirrored, new in every epoch.")
+@click.option("--view-size", type=int, help="Side of square views.  [default: as the network]")
 @click.option("--blended", default=0.0, show_default=True, help="Share of views mixed of two.")
 @click.option("--weights", default="min_max", show_default=True, help="min_max or learned_range.")
 @click.option("--seed", default=0, show_default=True)
@@ -143,22 +153,49 @@ def _main(model: Path, data: Path, output: Path, **options: Any) -> None:
     shape = (height, width, channels)
     dataset = LabelledFolder(data, shape, options["resize"])
     seen = _seen(dataset, data, shape, options)
-    count = min(len(dataset), options["calibration_images"])
-    chosen = np.random.default_rng(options["seed"]).permutation(len(dataset))[:count]
-    calibrated = calibrate(mod, np.stack([dataset[int(i)][0].numpy() for i in chosen]), spec)
+    images = _calibration(dataset, options)
+    calibrated = calibrate(mod, images, spec)
     start = QuantizationResult.load(options["start"]) if options["start"] else None
     widths = (options["plan"], options["flash"], options["ram"])
     plan = start.plan if start else _plan(calibrated, *widths)
+    reconstructed = _reconstruction(calibrated.network, plan, images, start, output)
+    if options["until"]:
+        start = reconstructed("first", start=start, until=options["until"])
     student = prepare(calibrated, plan, start, options["weights"])
     recipe = _recipe(options)
     taught = recipe.distillation or recipe.matching
     teacher = FloatTeacher(calibrated.network) if taught else None
     fit(student, seen, recipe, output, teacher, options["workers"])
-    if not distributed.is_initialized() or distributed.get_rank() == 0:
-        path = convert(student).result.save(output / "quantization.npz")
-        click.echo(f"saved {path}")
+    if _is_first_process():
+        result = student.result()
+        if options["until"]:
+            result = reconstructed("rest", start=result)
+        click.echo(f"saved {result.save(output / 'quantization.npz')}")
     if distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+def _is_first_process() -> bool:
+    return not distributed.is_initialized() or distributed.get_rank() == 0
+
+
+def _calibration(dataset: LabelledFolder, options: dict[str, Any]) -> npt.NDArray[np.uint8]:
+    count = min(len(dataset), options["calibration_images"])
+    chosen = np.random.default_rng(options["seed"]).permutation(len(dataset))[:count]
+    return np.stack([dataset[int(i)][0].numpy() for i in chosen])
+
+
+def _reconstruction(
+    network: FloatNetwork,
+    plan: BitPlan,
+    images: npt.NDArray[np.uint8],
+    start: QuantizationResult | None,
+    output: Path,
+) -> Callable[..., QuantizationResult]:
+    """``reconstruct`` with a name of its checkpoint, which the first process keeps."""
+    rounding = start.rounding if start else ReconstructionOptions.rounding
+    fixed = partial(reconstruct, network, plan, images, ReconstructionOptions(rounding=rounding))
+    return lambda name, **more: fixed(output / name if _is_first_process() else None, **more)
 
 
 def _seen(
@@ -169,12 +206,15 @@ def _seen(
         raise InvalidValueError(
             "views: no label is that of two images; --blended needs --distillation 1 and --views"
         )
+    if options["view_size"] and not options["views"]:
+        raise InvalidValueError("views: --view-size needs --views")
     if not options["views"]:
         return dataset
     fraction = parse_resize(options["resize"])
     height, width = (round(n / (fraction or _MARGIN)) for n in shape[:2])
     whole = LabelledFolder(folder, (height, width, shape[2]), "crop:1" if fraction else "whole")
-    return RandomViews(whole, shape[:2], options["seed"], options["blended"])
+    size = (options["view_size"],) * 2 if options["view_size"] else shape[:2]
+    return RandomViews(whole, size, options["seed"], options["blended"])
 
 
 def _recipe(options: dict[str, Any]) -> Recipe:
