@@ -127,9 +127,7 @@ ROWS = {
         _M75, policy="all4", method="qat", stages=(replace(_FRONT, rate=0.01), _MIDDLE)
     ),
     "0.75_224-all4out4": Row(_M75, policy="all4out4"),
-    "0.75_224-all4out4-qat": Row(
-        _M75, policy="all4out4", method="qat", stages=(replace(_FRONT, rate=0.01), _MIDDLE)
-    ),
+    "0.75_224-all4out4-qat": Row(_M75, policy="all4out4", method="qat", stages=(_FRONT, _MIDDLE)),
     "0.75_224-pointwise4": Row(_M75, policy="pointwise4"),
     "1.0_224-2MB-512kB-sensitivity": Row(_M100, "2MB", "512kB", "sensitivity"),
     "1.0_224-2MB-512kB-sensitivity-qat": Row(
