@@ -35,7 +35,7 @@ from tvm_mpq.images import SUFFIXES, load_image
 from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.quant.float_network import FloatTeacher
 from tvm_mpq.quant.network import FloatNetwork
-from tvm_mpq.quant.qat import prepare
+from tvm_mpq.quant.qat import convert, prepare
 from tvm_mpq.quant.reconstruct import ReconstructionOptions, reconstruct
 from tvm_mpq.quant.result import QuantizationResult
 from tvm_mpq.quant.training import RATE_UNITS, TRAINED, Recipe, cosine_rates, fit
@@ -167,9 +167,8 @@ def _main(model: Path, data: Path, output: Path, **options: Any) -> None:
     teacher = FloatTeacher(calibrated.network) if taught else None
     fit(student, seen, recipe, output, teacher, options["workers"])
     if _is_first_process():
-        result = student.result()
-        if options["until"]:
-            result = reconstructed("rest", start=result)
+        until = options["until"]
+        result = reconstructed("rest", start=student.result()) if until else convert(student).result
         click.echo(f"saved {result.save(output / 'quantization.npz')}")
     if distributed.is_initialized():
         distributed.destroy_process_group()
