@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import datasets
-from benchmarks.accuracy import ROWS, Bench, divergence
+from benchmarks.accuracy import Bench, divergence
+from benchmarks.accuracy_rows import ROWS
 from benchmarks.mobilenet_v1 import top1
 from tvm_mpq.quant.integer_network import IntegerNetwork, run_batches
 from tvm_mpq.quant.reconstruct import ReconstructionOptions, reconstruct

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import datasets, mobilenet_v1_tflite
+from benchmarks.accuracy_rows import M100, ROWS, VWW, Row, Stage
 from benchmarks.mobilenet_v1 import load_keras_npz, predict, top1
 from tvm_mpq.errors import DoesNotFitError, InvalidValueError
 from tvm_mpq.quant.bit_plan import BitPlan
-from tvm_mpq.quant.training import Recipe, cosine_rates
 from tvm_mpq.specs import InputSpec, LayerSpec
 from tvm_mpq.target import Target, parse_bytes
 
@@ -41,103 +41,7 @@ _CHUNK = 25
 _CODE_BYTES = 20_000
 _ROUNDS = 5
 _MARGIN = 256
-# Distillation on views of the calibration images. A thousand images, one a class, are learned by
-# heart unless the layers' outputs are matched too and the classifier stays as it is.
-_RETRAINING = Recipe(
-    distillation=1.0,
-    temperature=4.0,
-    matching=20.0,
-    rate_unit="steps",
-    save_every=50,
-)
-_BLENDED = 0.5
-_PIXELS_A_STEP = 10 * 192 * 192
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Retraining of the first layers in front of the float rest, or of all.
-
-    Attributes
-    ----------
-    until: the last layer, empty for all but the classifier. rate, epochs: of the recipe, along a
-        cosine. side: of the square views. The last maps are a 32nd of it, too small a part of a
-        whole image's for the last layers; the first layers have as much to see in half of it.
-    """
-
-    until: str = ""
-    rate: float = 0.01
-    epochs: int = 8
-    side: int = 192
-
-    @property
-    def recipe(self) -> Recipe:
-        """The 8-bit weights of the first layers are trained too: they are few."""
-        return replace(
-            _RETRAINING,
-            batch=_PIXELS_A_STEP // self.side**2,
-            epochs=self.epochs,
-            rates=cosine_rates(self.rate, self.epochs),
-            trained="all" if self.until else "features",
-        )
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table.
-
-    Attributes
-    ----------
-    network: file in models/ without suffix, or the two halves of 1.0/224.
-    flash, ram: budgets, empty for none.
-    policy: "paper", "sensitivity", "int8", "all4", "all4out4" or "pointwise4"; "all4" keeps the
-        first layer at 8 bits, its weights and its output, "all4out4" its weights alone. method:
-        "nearest", "reconstruct" or "qat" (with retraining).
-    stages: with "qat", one after the other. The layers after those of a stage stay float meanwhile;
-        then they are reconstructed for what the retrained ones give.
-    images: of imagenet_calib, for reconstruction and retraining.
-    """
-
-    network: str
-    flash: str = ""
-    ram: str = ""
-    policy: str = "paper"
-    method: str = "reconstruct"
-    stages: tuple[Stage, ...] = ()
-    images: int = 1000
-
-
-_M75, _M25, _VWW = "mobilenet_v1_0.75_224", "mobilenet_v1_0.25_128", "vww_96"
-_M100 = "mobilenet_v1_1.0_224_quant"  # two files, see mobilenet_v1_tflite
-_ALL_LAYERS = (Stage(),)
-_FRONT = Stage("conv2d_10", 0.03, 15, 128)
-_MIDDLE = Stage("conv2d_22", 0.01, 8, 160)
-ROWS = {
-    "0.75_224-int8-nearest": Row(_M75, policy="int8", method="nearest"),
-    "0.75_224-2MB-512kB-paper-nearest": Row(_M75, "2MB", "512kB", method="nearest"),
-    "0.75_224-2MB-512kB-paper": Row(_M75, "2MB", "512kB"),
-    "0.75_224-2MB-512kB-paper-qat": Row(_M75, "2MB", "512kB", method="qat", stages=(_FRONT,)),
-    "0.75_224-2MB-512kB-sensitivity": Row(_M75, "2MB", "512kB", "sensitivity"),
-    "0.75_224-1MB-512kB-sensitivity": Row(_M75, "1MB", "512kB", "sensitivity"),
-    "0.75_224-1MB-512kB-sensitivity-qat": Row(
-        _M75, "1MB", "512kB", "sensitivity", "qat", _ALL_LAYERS
-    ),
-    "0.75_224-all4": Row(_M75, policy="all4"),
-    "0.75_224-all4-qat": Row(
-        _M75, policy="all4", method="qat", stages=(replace(_FRONT, rate=0.01), _MIDDLE)
-    ),
-    "0.75_224-all4out4": Row(_M75, policy="all4out4"),
-    "0.75_224-all4out4-qat": Row(_M75, policy="all4out4", method="qat", stages=(_FRONT, _MIDDLE)),
-    "0.75_224-pointwise4": Row(_M75, policy="pointwise4"),
-    "1.0_224-2MB-512kB-sensitivity": Row(_M100, "2MB", "512kB", "sensitivity"),
-    "1.0_224-2MB-512kB-sensitivity-qat": Row(
-        _M100, "2MB", "512kB", "sensitivity", "qat", _ALL_LAYERS
-    ),
-    "0.25_128-256kB-76kB-sensitivity": Row(_M25, "256kB", "76kB", "sensitivity"),
-    "0.25_128-256kB-76kB-paper": Row(_M25, "256kB", "76kB"),
-    "vww_96-192kB-64kB-sensitivity": Row(_VWW, "192kB", "64kB", "sensitivity"),
-    "vww_96-128kB-64kB-sensitivity": Row(_VWW, "128kB", "64kB", "sensitivity"),
-}
+_BLENDED = 0.5  # share of the views that are mixed of two
 
 
 class Bench:
@@ -184,13 +88,13 @@ class Bench:
     @cached_property
     def spec(self) -> InputSpec:
         """How image bytes become real."""
-        specs = {_VWW: datasets.VWW_INPUT, _M100: mobilenet_v1_tflite.INPUT}
+        specs = {VWW: datasets.VWW_INPUT, M100: mobilenet_v1_tflite.INPUT}
         return specs.get(self.row.network, datasets.IMAGENET_INPUT)
 
     @cached_property
     def float_model(self) -> Any:
         """The float network."""
-        if self.row.network == _M100:
+        if self.row.network == M100:
             halves = [self.data / "models" / name for name in mobilenet_v1_tflite.HALVES]
             return mobilenet_v1_tflite.load_tflite(halves)
         return load_keras_npz(self.data / "models" / f"{self.row.network}.npz")
@@ -198,7 +102,7 @@ class Bench:
     @cached_property
     def measured(self) -> tuple[datasets.Images, datasets.Labels]:
         """The measured images and labels."""
-        if self.row.network == _VWW:
+        if self.row.network == VWW:
             return datasets.load_vww_even(self.data)
         return datasets.load_nips17_dev(self.data, self.float_model.resolution)
 

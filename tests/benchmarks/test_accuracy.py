@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.accuracy import ROWS, divergence
+from benchmarks.accuracy import divergence
+from benchmarks.accuracy_rows import ROWS
 from tvm_mpq.target import parse_bytes
 
 pytestmark = pytest.mark.null
