@@ -122,7 +122,7 @@ class Bench:
         return logits
 
     @cached_property
-    def model(self) -> Any:
+    def calibrated(self) -> Any:
         """The calibrated float blocks; the same for every row of a network."""
         path = self.work / f"{self.row.network}-calibrated.pickle"
         if not path.exists():
@@ -141,6 +141,16 @@ class Bench:
         return calibrate(mod, self.calibration[:CALIBRATION_IMAGES], self.spec)
 
     @cached_property
+    def model(self) -> Any:
+        """What the row deploys: the calibrated blocks, with copies of channels if it wants them."""
+        return self._with_copies(self.plan)
+
+    def _with_copies(self, plan: BitPlan) -> Any:
+        from tvm_mpq.pipeline import split_channels
+
+        return split_channels(self.calibrated, plan) if self.row.copies else self.calibrated
+
+    @cached_property
     def plan(self) -> BitPlan:
         """The widths; with a flash budget, found with the bytes of the linked program."""
         path = self._beside("plan.json")
@@ -152,9 +162,10 @@ class Bench:
     def _find_plan(self) -> BitPlan:
         from tvm_mpq.quant.bit_search import paper_bit_plan
 
-        row, layers = self.row, self.model.layers
+        row, layers = self.row, self.calibrated.layers
         if not row.flash:
-            return _uniform_plan(layers, row.policy)
+            plan = _uniform_plan(layers, row.policy)
+            return _uniform_plan(self._with_copies(plan).layers, row.policy)
         flash, ram = parse_bytes(row.flash), parse_bytes(row.ram)
         if row.policy == "paper":
             return paper_bit_plan(layers, flash, ram)
@@ -166,12 +177,13 @@ class Bench:
 
         images = self.calibration[:SENSITIVITY_IMAGES]
         cache = self.work / f"{self.row.network}-damage.json"
-        policy = SensitivityPolicy(self.model.layers, self.model.network, images, cache)
-        ram_model = streamed_ram_model(self.model.module, "arena", ram)
+        model = self.calibrated
+        policy = SensitivityPolicy(model.layers, model.network, images, cache)
+        ram_model = streamed_ram_model(model.module, "arena", ram)
         found, beside, beside_ram = None, _CODE_BYTES, 0
         for _ in range(_ROUNDS):
             plan = policy.plan(flash - beside, ram - beside_ram, ram_model)
-            linked = link(self.model, plan, flash, ram)
+            linked = link(model, plan, flash, ram)
             # What stands beside the plan's own bytes; room left over is used in the next round.
             needed = linked["flash"] - plan.ro_bytes
             if linked["fits"]:

@@ -59,6 +59,7 @@ class Row:
         "nearest", "reconstruct" or "qat" (with retraining).
     stages: with "qat", one after the other. The layers after those of a stage stay float meanwhile;
         then they are reconstructed for what the retrained ones give.
+    copies: of important channels that the plan makes narrow (SplitChannels).
     images: of imagenet_calib, for reconstruction and retraining.
     """
 
@@ -68,6 +69,7 @@ class Row:
     policy: str = "paper"
     method: str = "reconstruct"
     stages: tuple[Stage, ...] = ()
+    copies: bool = False
     images: int = 1000
 
 
@@ -86,12 +88,12 @@ ROWS = {
     "0.75_224-1MB-512kB-sensitivity-qat": Row(
         _M75, "1MB", "512kB", "sensitivity", "qat", _ALL_LAYERS
     ),
-    "0.75_224-all4": Row(_M75, policy="all4"),
+    "0.75_224-all4": Row(_M75, policy="all4", copies=True),
     "0.75_224-all4-qat": Row(
-        _M75, policy="all4", method="qat", stages=(replace(_FRONT, rate=0.01), _MIDDLE)
+        _M75, "", "", "all4", "qat", (replace(_FRONT, rate=0.01), _MIDDLE), copies=True
     ),
-    "0.75_224-all4out4": Row(_M75, policy="all4out4"),
-    "0.75_224-all4out4-qat": Row(_M75, policy="all4out4", method="qat", stages=(_FRONT, _MIDDLE)),
+    "0.75_224-all4out4": Row(_M75, policy="all4out4", copies=True),
+    "0.75_224-all4out4-qat": Row(_M75, "", "", "all4out4", "qat", (_FRONT, _MIDDLE), copies=True),
     "0.75_224-pointwise4": Row(_M75, policy="pointwise4"),
     "1.0_224-2MB-512kB-sensitivity": Row(M100, "2MB", "512kB", "sensitivity"),
     "1.0_224-2MB-512kB-sensitivity-qat": Row(

@@ -9,6 +9,7 @@ from relay_passes.legalize import LegalizeToTir
 from relay_passes.pack_operands import PackOperands
 from relay_passes.rewrite_to_icn import RewriteToIcn
 from relay_passes.select_kernels import SelectKernels
+from relay_passes.split_channels import SplitChannels
 
 __all__ = [
     "AnnotateBitwidths",
@@ -20,5 +21,6 @@ __all__ = [
     "PackOperands",
     "RewriteToIcn",
     "SelectKernels",
+    "SplitChannels",
     "layer_specs",
 ]

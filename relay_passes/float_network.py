@@ -55,6 +55,7 @@ def _block(node: Node, names: dict[Any, str], tensor: str) -> Block:
         padding=tuple(attrs.get("padding", (0, 0, 0, 0))),
         ranges=tuple(attrs.get("y_ranges", ())),
         x_means=np.array(attrs["x_means"]) if "x_means" in attrs else None,
+        copies=attrs.get("copies", 0),
     )
 
 

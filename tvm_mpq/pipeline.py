@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from relay_passes import (
     PackOperands,
     RewriteToIcn,
     SelectKernels,
+    SplitChannels,
     layer_specs,
 )
 from relay_passes.float_network import float_network
@@ -83,6 +84,16 @@ def calibrate(
     passes = [Canonicalize(), FuseBlocks(), *fold, AnnotateRanges(images, spec, range_method)]
     module = tvm.transform.Sequential(passes)(mod)
     return CalibratedModel(module, tuple(layer_specs(module)), spec, range_method)
+
+
+def split_channels(model: CalibratedModel, plan: BitPlan) -> CalibratedModel:
+    """The same network with copies of important channels that ``plan`` makes narrow.
+
+    For reconstruction and retraining with this plan, which still fits: layers and tensors keep
+    their names.
+    """
+    module = tvm.transform.Sequential([SplitChannels(plan)])(model.module)
+    return replace(model, module=module, layers=tuple(layer_specs(module)))
 
 
 def quantize(

@@ -36,6 +36,7 @@ class Block:
     kernel, strides: (y, x); padding: (top, left, bottom, right).
     ranges: calibrated low, high for 8, 4 and 2 bits; empty for pools.
     x_means: calibrated mean of each input channel; None if weightless.
+    copies: how many of the last channels repeat others (SplitChannels).
     """
 
     name: str
@@ -53,6 +54,7 @@ class Block:
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     ranges: tuple[float, ...] = ()
     x_means: Float64 | None = None
+    copies: int = 0
 
     @property
     def kernel_op(self) -> str:

@@ -336,9 +336,11 @@ class _Reconstructor:
         options, bits = self._options, self._plan.activations[block.tensor]
         readers = self._network.readers(block.name)
         units, offsets = torch.ones(block.shape[0]), torch.zeros(block.shape[0])
+        has_offsets = False
         if block.activation != "none" and all(reader.op in WEIGHTED for reader in readers):
             borders = any(any(reader.padding) for reader in readers)
-            if options.channel_offsets and bits < 8 and not borders:
+            has_offsets = options.channel_offsets and bits < 8 and not borders
+            if has_offsets:
                 offsets = channel_offsets(y, bits)
                 y = (y - offsets[:, None, None]).clamp_(min=0.0)
             separate = all(reader.op == "depthwise_conv2d" for reader in readers)
@@ -350,6 +352,10 @@ class _Reconstructor:
                 exponent = 1.0
             units = channel_units(y, bits, exponent, options.range_method)
         limits = output_range(y, units, bits, options.range_method)
+        if has_offsets and block.copies:
+            # Half a step from the channels that they repeat: the mean of both is finer.
+            step = units * (limits[1] - limits[0]) / ((1 << bits) - 1)
+            offsets[-block.copies :] += 0.5 * step[-block.copies :]
         if block.activation == "clip" and offsets.any():
             # The clamp of the codes is the only one: the largest must not lie beyond the clip.
             units = torch.minimum(units, (block.clip_max - offsets) / limits[1])
