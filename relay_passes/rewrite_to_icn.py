@@ -29,10 +29,10 @@ from tvm_mpq.quant.calibration import rounding_shift, weight_codes
 from tvm_mpq.quant.icn import (
     IcnParams,
     RealLayer,
-    decompose,
     icn_params,
     join_params,
     logits_icn_params,
+    pool_params,
 )
 from tvm_mpq.quant.quantization import LOGITS_BITS, Quantization
 from tvm_mpq.quant.result import QuantizationResult
@@ -195,10 +195,13 @@ class _Rewriter(Rebuilder):
     def _global_avg_pool(self, node: Node, sources: list[Quantization]) -> Any:
         (x,) = sources
         pixels = int(np.prod(shape_of(node.args[0])[2:]))
-        m0, n0 = decompose(np.array([1.0 / pixels]))
-        # floor((sum + pixels // 2) / pixels) is the mean rounded to nearest.
-        attrs = {"m": int(m0[0]), "shift": int(31 - n0[0]), "bq": pixels // 2}
-        return [], attrs, Quantization(x.scale, x.zero_point, x.bits)
+        result = self._options.result
+        if result and node.name in result.ranges:
+            quant = Quantization.of_range(*result.ranges[node.name], x.bits)
+        else:
+            quant = Quantization(x.scale, x.zero_point, x.bits)
+        m, shift, bq = pool_params(pixels, x.scale / quant.scale)
+        return [], {"m": m, "shift": shift, "bq": bq}, quant
 
     @property
     def _nearest(self) -> int:

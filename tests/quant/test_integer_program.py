@@ -10,10 +10,11 @@ import torch
 
 from benchmarks.train_demo import DEMO_INPUT, load_weights
 from tvm_mpq.builder import build
+from tvm_mpq.deployment import Deployment
 from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.frontends import from_torch
-from tvm_mpq.pipeline import CalibratedModel, calibrate
-from tvm_mpq.quant.bit_search import paper_bit_plan, with_narrow_multipliers
+from tvm_mpq.pipeline import CalibratedModel, calibrate, split_channels
+from tvm_mpq.quant.bit_search import paper_bit_plan, uniform_bit_plan, with_narrow_multipliers
 from tvm_mpq.quant.integer_network import IntegerNetwork
 from tvm_mpq.quant.qat import convert, prepare
 from tvm_mpq.quant.reconstruct import reconstruct
@@ -30,6 +31,9 @@ def noise(count: int, seed: int) -> np.ndarray:
         0, 2, (count, 8, 8, 1)
     )
     return coarse.repeat(4, 1).repeat(4, 2).astype(np.uint8)
+
+
+IMAGES = noise(16, 2)
 
 
 @pytest.fixture(scope="module")
@@ -55,16 +59,40 @@ def test_all_three_agree(model: CalibratedModel, kind: str, tmp_path: Path) -> N
     deployment = build(model, Target("host"), quantization=result)
     kernels = [row["kernel"] for row in deployment.description["layers"] if row["w_bits"]]
     assert all(name.endswith("_m16") == bool(plan.multipliers) for name in kernels)
-    images = noise(16, 2)
-    exact = IntegerNetwork(model.network, result)
-    with torch.no_grad():
-        logits = exact(torch.from_numpy(images)).numpy()
-    assert (deployment.run(images) == logits).all()
-    assert deployment.description["logits_scale"] == exact.logits_scale
-    assert deployment.description["rounding"] == result.rounding
+    logits = agreed(model, result, deployment)
     if kind in ("nearest", "narrow"):
         plain = build(model, Target("host"), plan=plan)
-        assert (plain.run(images) == logits).all()
+        assert (plain.run(IMAGES) == logits).all()
+
+
+def agreed(
+    model: CalibratedModel, result: QuantizationResult, deployment: Deployment
+) -> np.ndarray:
+    """Logits of the C library, equal to those of IntegerNetwork."""
+    exact = IntegerNetwork(model.network, result)
+    with torch.no_grad():
+        logits = exact(torch.from_numpy(IMAGES)).numpy()
+    assert (deployment.run(IMAGES) == logits).all()
+    assert deployment.description["logits_scale"] == exact.logits_scale
+    assert deployment.description["rounding"] == result.rounding
+    return logits
+
+
+def test_copies_of_channels_and_means_with_a_range_of_their_own_agree() -> None:
+    network = load_weights()
+    with torch.no_grad():
+        first = next(layer for layer in network.modules() if isinstance(layer, torch.nn.Conv2d))
+        first.weight[:3] = 0.0
+    mod = from_torch(network, torch.zeros(1, 1, 32, 32))
+    model = calibrate(mod, noise(32, 0), DEMO_INPUT)
+    plan = uniform_bit_plan(model.layers, 4, 4)
+    split = split_channels(model, plan)
+    assert any(block.copies for block in split.network.blocks)
+    (pool,) = (b for b in split.network.blocks if b.op == "global_avg_pool")
+    start = reconstruct(split.network, plan, noise(48, 1))
+    for result in (start, convert(prepare(split, plan, start)).result):
+        assert result.ranges[pool.name][1] < 0.9 * result.ranges[pool.inputs[0]][1]
+        agreed(split, result, build(split, Target("host"), quantization=result))
 
 
 def test_a_result_of_another_network_is_told(model: CalibratedModel) -> None:

@@ -206,6 +206,16 @@ def logits_icn_params(
     return IcnParams(m0, n0, bq.astype(np.int32), layer.zw.astype(np.uint8)), codes, sy
 
 
+def pool_params(pixels: int, ratio: float) -> tuple[int, int, int]:
+    """(M0, shift, Bq) of the mean of ``pixels`` codes, rounded to nearest.
+
+    ``ratio``: step of the codes over the step of their mean.
+    """
+    m0, n0 = decompose(np.array([ratio / pixels]))
+    # floor((sum + pixels / 2) / pixels) is the mean rounded to nearest.
+    return int(m0[0]), int(31 - n0[0]), int(0.5 * pixels / ratio)
+
+
 def _real_bias(layer: RealLayer, scale: Float64, dead: npt.NDArray[np.bool_]) -> Float64:
     g = np.where(dead, 1.0, layer.g)
     centred = layer.codes.reshape(layer.codes.shape[0], -1).astype(np.int64)

@@ -19,10 +19,10 @@ from torch.nn import functional
 from tvm_mpq.quant.icn import (
     IcnParams,
     RealLayer,
-    decompose,
     icn_params,
     join_params,
     logits_icn_params,
+    pool_params,
 )
 from tvm_mpq.quant.network import WEIGHTED, Block, FloatNetwork
 from tvm_mpq.quant.quantization import LOGITS_BITS, Quantization
@@ -90,7 +90,7 @@ def make_step(
     if block.op in ("add", "concat"):
         nearest = result.rounding == "nearest"
         return JoinStep(block, sources, quantizations[block.name], nearest)
-    return PoolStep(block, sources[0], fast)
+    return PoolStep(block, sources[0], quantizations[block.name], fast)
 
 
 def weighted_step(
@@ -202,23 +202,23 @@ class JoinStep(nn.Module):
 class PoolStep(nn.Module):
     """Maximum over windows, or the rounded mean over the map."""
 
-    def __init__(self, block: Block, x: Quantization, fast: bool) -> None:
+    def __init__(self, block: Block, x: Quantization, y: Quantization, fast: bool) -> None:
         super().__init__()
-        self.block, self.x = block, x
+        self.block, self.x, self.y = block, x, y
         self.dtype = torch.float32 if fast else torch.float64
 
     def forward(self, inputs: list[torch.Tensor]) -> torch.Tensor:
-        """Codes with the scale and zero point of the input."""
+        """Codes; maxima have the scale and zero point of the input."""
         (x,) = inputs
         if self.block.op == "max_pool2d":
             top, left, bottom, right = self.block.padding
             padded = functional.pad(x.to(self.dtype), (left, right, top, bottom))
             return functional.max_pool2d(padded, self.block.kernel, self.block.strides).to(x.dtype)
         pixels = x.shape[2] * x.shape[3]
-        m0, n0 = decompose(np.array([1.0 / pixels]))
+        m0, shift, bq = pool_params(pixels, self.x.scale / self.y.scale)
         phi = (x.long() - self.x.zero_point).sum((2, 3), keepdim=True)
-        value = (int(m0[0]) * (phi + pixels // 2)) >> int(31 - n0[0])
-        return (value + self.x.zero_point).clamp(0, self.x.max_code).to(torch.uint8)
+        value = (m0 * (phi + bq)) >> shift
+        return (value + self.y.zero_point).clamp(0, self.y.max_code).to(torch.uint8)
 
 
 def convolve(

@@ -19,7 +19,7 @@ from tvm_mpq.specs import WIDTHS, InputSpec
 Float64 = npt.NDArray[np.float64]
 
 WEIGHTED = ("conv2d", "depthwise_conv2d", "dense")
-# Their output has the scale and the width of their input.
+# Their output has the width of their input and its scale, unless a mean has a range of its own.
 KEEPS_RANGE = ("max_pool2d", "global_avg_pool")
 
 
@@ -125,7 +125,7 @@ class FloatNetwork:
         found = {self.input: Quantization(spec.scale, spec.zero_point, 8, spec.offset)}
         for block in self.blocks[:-1]:
             bits = plan.activations[block.tensor]
-            if block.op in KEEPS_RANGE:
+            if block.op in KEEPS_RANGE and block.name not in ranges:
                 x = found[block.inputs[0]]
                 found[block.name] = Quantization(x.scale, x.zero_point, x.bits)
             else:

@@ -20,7 +20,7 @@ from torch import nn
 
 from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.quant.float_network import FloatTeacher, Observer, real_images, weightless
-from tvm_mpq.quant.icn import RealLayer, decompose
+from tvm_mpq.quant.icn import RealLayer, pool_params
 from tvm_mpq.quant.integer_network import IntegerNetwork, convolve
 from tvm_mpq.quant.network import KEEPS_RANGE, WEIGHTED, Block, Float64, FloatNetwork
 from tvm_mpq.quant.quantizers import ActivationQuantizer, ChannelQuantizer, WeightQuantizer
@@ -118,6 +118,7 @@ class QatNetwork(nn.Module):
         units = {name: torch.from_numpy(one.unit) for name, one in self._channels.items()}
         self._units = {name: unit.float()[:, None, None] for name, unit in units.items()}
         self.layers, self.quantizers = nn.ModuleDict(), nn.ModuleDict()
+        self._ratios: dict[str, float] = {}
         # In a list, so that it is no part of the module: its weights are not trained or saved.
         self._float = [FloatTeacher(network)]
         for block in network.blocks:
@@ -125,7 +126,9 @@ class QatNetwork(nn.Module):
             if block.op in WEIGHTED and block.name in start.layers:
                 bits, layer = start.plan.weights[block.name], self._unfolded(block, start)
                 self.layers[key] = QatLayer(block, layer, bits, mode)
-            if block.name in start.ranges and block is not network.last:
+            if block.op in KEEPS_RANGE:
+                self._ratios[block.name] = _ratio_of_steps(network, block, start)
+            elif block.name in start.ranges and block is not network.last:
                 self.quantizers[key] = self._activation_quantizer(block, start, mode)
 
     def _unfolded(self, block: Block, start: QuantizationResult) -> RealLayer:
@@ -186,11 +189,18 @@ class QatNetwork(nn.Module):
             quantized: torch.Tensor = self.quantizers[key](z)
             return quantized
         if block.op == "global_avg_pool":
-            pixels = inputs[0].shape[2] * inputs[0].shape[3]
             offset = self.offset_of(block.name).detach().to(device)
-            step = self.step_of(block.name).to(device)
-            return _pooled(z - offset, step, pixels) + offset
+            return self._pooled(block, z - offset, inputs[0].shape[2:].numel()) + offset
         return z
+
+    def _pooled(self, block: Block, mean: torch.Tensor, pixels: int) -> torch.Tensor:
+        """The mean as the integer program rounds it, ties included; the gradient passes."""
+        x_step, y_step = (float(self.step_of(n)) for n in (block.inputs[0], block.name))
+        m0, shift, bq = pool_params(pixels, x_step / y_step)
+        total = torch.round(mean.detach().double() * (pixels / x_step)) + bq
+        largest = (1 << self.plan.activations[block.tensor]) - 1
+        codes = torch.floor(total * float(np.ldexp(float(m0), -shift))).clamp(max=largest)
+        return mean + ((codes * y_step).float() - mean).detach()
 
     def _is_float(self, block: Block) -> bool:
         """Whether the start had nothing of it or of a layer before it."""
@@ -218,12 +228,12 @@ class QatNetwork(nn.Module):
         return self.offset_of(block.name).detach().flatten() - half * self.step_of(block.name)
 
     def step_of(self, name: str) -> torch.Tensor:
-        """Step of a tensor's codes, [1], or [C] before depthwise layers; pools keep it."""
+        """Step of a tensor's codes, [1], or [C] before depthwise layers; maximum pools keep it."""
         if name == self.network.input:
             return torch.tensor([self.network.input_spec.scale])
         block = self.network.by_name[name]
         if _key(block) not in self.quantizers:
-            return self.step_of(block.inputs[0])
+            return self.step_of(block.inputs[0]) * self._ratios[name]
         return self.quantizer(block).step
 
     def offset_of(self, name: str) -> torch.Tensor:
@@ -287,6 +297,10 @@ class QatNetwork(nn.Module):
             for block in self.network.blocks
             if _key(block) in self.quantizers
         }
+        for name, ratio in self._ratios.items():
+            if ratio != 1.0:
+                steps = (1 << self.plan.activations[self.network.by_name[name].tensor]) - 1
+                ranges[name] = (0.0, float(self.step_of(name)) * steps)
         return QuantizationResult(
             self.plan,
             {block.name: self.real_layer(block) for block in trained},
@@ -332,9 +346,11 @@ def _key(block: Block) -> str:
     return block.name.replace(".", "__")
 
 
-def _pooled(mean: torch.Tensor, scale: torch.Tensor, pixels: int) -> torch.Tensor:
-    """The mean as the integer program rounds it, ties included; the gradient passes."""
-    m0, n0 = decompose(np.array([1.0 / pixels]))
-    total = torch.round(mean.detach().double() * (pixels / scale.double())) + pixels // 2
-    codes = torch.floor(total * float(np.ldexp(float(m0[0]), int(n0[0]) - 31)))
-    return mean + ((codes * scale).float() - mean).detach()
+def _ratio_of_steps(network: FloatNetwork, pool: Block, start: QuantizationResult) -> float:
+    """Step of a pool's output over that of its input."""
+    if pool.name not in start.ranges:
+        return 1.0
+    (name,) = pool.inputs
+    while name not in start.ranges:
+        (name,) = network.by_name[name].inputs
+    return start.ranges[pool.name][1] / start.ranges[name][1]

@@ -185,8 +185,10 @@ class _Reconstructor:
         for index, block in enumerate(track(self._network.blocks, "reconstructing")):
             if block.op in WEIGHTED:
                 self._weighted(block)
+            elif block.op in KEEPS_RANGE:
+                self._pooled(block)
             else:
-                self._weightless(block)
+                self._joined(block)
             for name in block.inputs:
                 if last_use[name] <= index:
                     self._codes.pop(name, None)
@@ -207,23 +209,34 @@ class _Reconstructor:
             {name: self._channels[name] for name in self._layers if name in self._channels},
         )
 
-    def _weightless(self, block: Block) -> None:
+    def _pooled(self, block: Block) -> None:
+        (name,) = block.inputs
+        x = self._quantizations[name]
+        self._channels[block.name] = self._channels[name]
+        y = Quantization(x.scale, x.zero_point, x.bits)
+        if block.op == "global_avg_pool" and x.bits < 8 and x.zero_point == 0:
+            limits = self._ranges[block.name] = self._range_of_means(block)
+            y = Quantization.of_range(*limits, x.bits)
+        self._quantizations[block.name] = y
+        self._advance(block, PoolStep(block, x, y, True), lambda inputs: weightless(block, inputs))
+
+    def _range_of_means(self, block: Block) -> Range:
+        """Means of maps reach less far than the maps: a range of their own is a finer one."""
+        if self._start is not None and block.name in self._start.ranges:
+            return self._start.ranges[block.name]
+        (name,) = block.inputs
+        units = torch.from_numpy(self._channels[name].unit).float()
+        means = [self._real(name, rows).mean((2, 3), True) for rows in _batches(self._images)]
+        values, bits = torch.cat(means) * units[:, None, None], self._plan.activations[block.tensor]
+        return output_range(values, units, bits, self._options.range_method)
+
+    def _joined(self, block: Block) -> None:
         sources = [self._quantizations[name] for name in block.inputs]
         bits = self._plan.activations[block.tensor]
-        if block.op in KEEPS_RANGE:
-            y = Quantization(sources[0].scale, sources[0].zero_point, sources[0].bits)
-            self._channels[block.name] = self._channels[block.inputs[0]]
-        else:
-            self._ranges[block.name] = block.range(bits)
-            y = Quantization.of_range(*block.range(bits), bits)
-            self._channels[block.name] = Channels.plain(block.shape[0])
-        self._quantizations[block.name] = y
-        nearest = self._options.rounding == "nearest"
-        step: Callable[[list[torch.Tensor]], torch.Tensor] = (
-            PoolStep(block, sources[0], True)
-            if block.op in KEEPS_RANGE
-            else JoinStep(block, sources, y, nearest)
-        )
+        limits = self._ranges[block.name] = block.range(bits)
+        y = self._quantizations[block.name] = Quantization.of_range(*limits, bits)
+        self._channels[block.name] = Channels.plain(block.shape[0])
+        step = JoinStep(block, sources, y, self._options.rounding == "nearest")
         self._advance(block, step, lambda inputs: weightless(block, inputs))
 
     def _weighted(self, block: Block) -> None:

@@ -59,7 +59,8 @@ class QuantizationResult:
         Outputs may be in units of their own per channel and lack an offset: those of one layer's
         output are those of its readers' input, which is all that must hold. A result of the first
         layers only is a beginning: ``prepare`` and ``reconstruct`` go on from it.
-    ranges: block name -> (low, high) of its output; pools and the logits have none.
+    ranges: block name -> (low, high) of its output; the logits and maximum pools have none, and a
+        global average pool without one keeps that of its input.
     input_spec: how the image's codes become real. rounding: "nearest" or "floor".
     method: how the values came about, for people.
     channels: layer name -> what its outputs stand for; missing is plain. The integer program does
