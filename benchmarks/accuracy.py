@@ -41,7 +41,8 @@ _CHUNK = 25
 _CODE_BYTES = 20_000
 _ROUNDS = 5
 _MARGIN = 256
-_BLENDED = 0.5  # share of the views that are mixed of two
+# Half of the views are mixed of two; other images are from other cameras and distances.
+_BLENDED, _ZOOM, _COLOUR = 0.5, 0.6, 0.4
 
 
 class Bench:
@@ -251,7 +252,8 @@ class Bench:
         whole = round(self.float_model.resolution / datasets.CALIBRATION_CROP)
         images = datasets.load_imagenet_calib(self.data, whole, self.row.images, crop=1.0)
         pairs = list(zip(*images, strict=True))
-        views = RandomViews(pairs, (stage.side, stage.side), blended=_BLENDED)
+        jitter = {"blended": _BLENDED, "zoom": _ZOOM, "colour": _COLOUR}
+        views = RandomViews(pairs, (stage.side, stage.side), seed=0, **jitter)
         teacher = FloatTeacher(self.model.network)
         fit(student, views, stage.recipe, folder, teacher, on_step=_say_step)
         return student.result()

@@ -72,11 +72,12 @@ def test_the_rate_may_fall_along_a_cosine(files: Path, tmp_path: Path) -> None:
 
 def test_the_first_layers_are_retrained_by_stages(files: Path, tmp_path: Path) -> None:
     names, result = [], None
+    jitter = ("--view-size", "24", "--zoom", "0.5", "--colour", "0.3")
     for stage, until in enumerate(("conv2d_0", "conv2d_2")):
         output = tmp_path / str(stage)
         options = ["--distillation", "1", "--until", until, "-o", str(output)]
         start = ("--start", str(result)) if result else ("--flash", "90kB", "--ram", "12kB")
-        code, text = run(files, *options, *start, "--views", "--view-size", "24")
+        code, text = run(files, *options, *start, "--views", *jitter)
         assert code == 0, text
         result = output / "quantization.npz"
         names.append(list(QuantizationResult.load(result).layers))
@@ -85,6 +86,8 @@ def test_the_first_layers_are_retrained_by_stages(files: Path, tmp_path: Path) -
     assert code == 2 and "until 'conv9'; expected one of ['conv2d_0'" in text
     code, text = run(files, "--start", str(result), "--view-size", "24")
     assert code == 2 and "--view-size needs --views" in text
+    code, text = run(files, "--start", str(result), "--colour", "0.3")
+    assert code == 2 and "--colour needs --views" in text
 
 
 def test_missing_budgets_are_told(files: Path) -> None:

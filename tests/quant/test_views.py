@@ -50,8 +50,42 @@ def test_blended_views_are_mostly_of_their_own_image() -> None:
         assert sum(seen) <= count and any(seen) == bool(count)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_zoomed_views_are_resized_pieces_of_several_sizes(channels: int) -> None:
+    """On a ramp, the slope of a view tells the size of its piece."""
+    ramp = np.broadcast_to(np.arange(60)[None, :, None], (60, 60, channels)).astype(np.uint8)
+    views = RandomViews([(ramp, 0)], (20, 20), zoom=1.0)
+    slopes = []
+    for epoch in range(60):
+        views.set_epoch(epoch)
+        view = views[0][0].numpy()
+        assert view.shape == (20, 20, channels)
+        slopes.append(abs(int(view[10, 17, 0]) - int(view[10, 2, 0])) / 15)
+    assert 0.4 < min(slopes) < 0.7 and 1.6 < max(slopes) < 2.1
+    assert np.median(slopes) == pytest.approx(1.0, abs=0.25)
+
+
+def test_colours_vary_around_those_of_the_image() -> None:
+    image = np.random.default_rng(0).integers(90, 140, (20, 20, 3)).astype(np.uint8)
+    views = RandomViews([(image, 0)], (20, 20), colour=0.4)
+    seen = np.stack([view_of(views, epoch) for epoch in range(80)]).astype(np.float64)
+    means, contrasts = seen.mean((1, 2, 3)), seen.std((1, 2)).mean(1)
+    assert 0.58 < means.min() / image.mean() < 0.75 and 1.25 < means.max() / image.mean() < 1.42
+    assert contrasts.max() > 1.5 * contrasts.min()
+    assert np.array_equal(view_of(views, 3), view_of(views, 3))
+
+
+def view_of(views: RandomViews, epoch: int) -> np.ndarray:
+    views.set_epoch(epoch)
+    return views[0][0].numpy()
+
+
 def test_what_does_not_fit_is_told() -> None:
     with pytest.raises(InvalidValueError, match="image 0 is 4 x 9; expected at least 6 x 6"):
         RandomViews([(np.zeros((4, 9, 3), np.uint8), 0)], (6, 6))[0]
     with pytest.raises(InvalidValueError, match="blended 2; expected a share"):
         RandomViews([], (6, 6), blended=2)
+    with pytest.raises(InvalidValueError, match="colour 1.5; expected a share"):
+        RandomViews([], (6, 6), colour=1.5)
+    with pytest.raises(InvalidValueError, match="zoom -1; expected 0 to 4"):
+        RandomViews([], (6, 6), zoom=-1)

@@ -125,6 +125,8 @@ def _plan(model: Any, plan: Path | None, flash: str | None, ram: str | None) -> 
 @click.option("--views", is_flag=True, help="Random crops, half mirrored, new in every epoch.")
 @click.option("--view-size", type=int, help="Side of square views.  [default: as the network]")
 @click.option("--blended", default=0.0, show_default=True, help="Share of views mixed of two.")
+@click.option("--zoom", default=0.0, show_default=True, help="Views of up to 2**zoom the scale.")
+@click.option("--colour", default=0.0, show_default=True, help="Share by which colours vary.")
 @click.option("--weights", default="min_max", show_default=True, help="min_max or learned_range.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--workers", default=0, show_default=True, help="Loader processes.")
@@ -205,15 +207,17 @@ def _seen(
         raise InvalidValueError(
             "views: no label is that of two images; --blended needs --distillation 1 and --views"
         )
-    if options["view_size"] and not options["views"]:
-        raise InvalidValueError("views: --view-size needs --views")
+    for name in ("view_size", "zoom", "colour"):
+        if options[name] and not options["views"]:
+            raise InvalidValueError(f"views: --{name.replace('_', '-')} needs --views")
     if not options["views"]:
         return dataset
     fraction = parse_resize(options["resize"])
     height, width = (round(n / (fraction or _MARGIN)) for n in shape[:2])
     whole = LabelledFolder(folder, (height, width, shape[2]), "crop:1" if fraction else "whole")
     size = (options["view_size"],) * 2 if options["view_size"] else shape[:2]
-    return RandomViews(whole, size, options["seed"], options["blended"])
+    jitter = (options["blended"], options["zoom"], options["colour"])
+    return RandomViews(whole, size, options["seed"], *jitter)
 
 
 def _recipe(options: dict[str, Any]) -> Recipe:
