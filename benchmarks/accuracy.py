@@ -17,7 +17,7 @@ import pickle
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -228,8 +228,26 @@ class Bench:
     def _reconstruct(self, folder: Path, **options: Any) -> Any:
         from tvm_mpq.quant.reconstruct import reconstruct
 
-        images = self.calibration[: self.row.images]
+        images = np.concatenate([self.calibration[: self.row.images], *self._whole_views()])
         return reconstruct(self.model.network, self.plan, images, checkpoint=folder, **options)
+
+    def _whole_views(self) -> Iterator[datasets.Images]:
+        if not self.row.views:
+            return
+        views = self._views(self.float_model.resolution, blended=0.0)
+        for epoch in range(self.row.views):
+            views.set_epoch(epoch)
+            yield np.stack([views[index][0].numpy() for index in range(len(views))])
+
+    def _views(self, side: int, blended: float) -> Any:
+        """Square views of the calibration images with their borders."""
+        from tvm_mpq.quant.views import RandomViews
+
+        whole = round(self.float_model.resolution / datasets.CALIBRATION_CROP)
+        images = datasets.load_imagenet_calib(self.data, whole, self.row.images, crop=1.0)
+        pairs = list(zip(*images, strict=True))
+        jitter = {"blended": blended, "zoom": _ZOOM, "colour": _COLOUR}
+        return RandomViews(pairs, (side, side), seed=0, **jitter)
 
     def _retrained(self) -> Any:
         """Stage after stage, and what the last one leaves is reconstructed."""
@@ -246,14 +264,9 @@ class Bench:
         from tvm_mpq.quant.float_network import FloatTeacher
         from tvm_mpq.quant.qat import prepare
         from tvm_mpq.quant.training import fit
-        from tvm_mpq.quant.views import RandomViews
 
         student = prepare(self.model, self.plan, start)
-        whole = round(self.float_model.resolution / datasets.CALIBRATION_CROP)
-        images = datasets.load_imagenet_calib(self.data, whole, self.row.images, crop=1.0)
-        pairs = list(zip(*images, strict=True))
-        jitter = {"blended": _BLENDED, "zoom": _ZOOM, "colour": _COLOUR}
-        views = RandomViews(pairs, (stage.side, stage.side), seed=0, **jitter)
+        views = self._views(stage.side, _BLENDED)
         teacher = FloatTeacher(self.model.network)
         fit(student, views, stage.recipe, folder, teacher, on_step=_say_step)
         return student.result()
