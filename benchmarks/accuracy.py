@@ -254,7 +254,10 @@ class Bench:
         # Up to the first stage, the same layers as in the row without retraining.
         folder, result = self._beside("layers"), None
         for number, stage in enumerate(self.row.stages):
-            start = self._reconstruct(folder, start=result, until=stage.until or None)
+            if stage.until or number:
+                start = self._reconstruct(folder, start=result, until=stage.until or None)
+            else:
+                start = self._reconstructed()
             result = self._trained(start, stage, self.work / f"{self.name}-stage{number}")
             folder = self.work / f"{self.name}-layers{number}"
         return self._reconstruct(folder, start=result) if stage.until else result

@@ -56,10 +56,10 @@ class Row:
     network: file in models/ without suffix, or the two halves of 1.0/224.
     flash, ram: budgets, empty for none.
     policy: "paper", "sensitivity", "int8", "all4", "all4out4" or "pointwise4"; "all4" keeps the
-        first layer at 8 bits, its weights and its output, "all4out4" its weights alone. method:
-        "nearest", "reconstruct" or "qat" (with retraining).
-    stages: with "qat", one after the other. The layers after those of a stage stay float meanwhile;
-        then they are reconstructed for what the retrained ones give.
+        first layer at 8 bits, its weights and its output, "all4out4" its weights alone.
+    stages: of retraining, one after the other. The layers after those of a stage stay float
+        meanwhile; then they are reconstructed for what the retrained ones give.
+    nearest: plain rounding, without reconstruction.
     copies: of important channels that the plan makes narrow (SplitChannels).
     images: of imagenet_calib, for reconstruction and retraining. views: random ones of each that
         are reconstructed beside it; narrow weights of the last layers have few positions to see.
@@ -69,11 +69,18 @@ class Row:
     flash: str = ""
     ram: str = ""
     policy: str = "paper"
-    method: str = "reconstruct"
     stages: tuple[Stage, ...] = ()
+    nearest: bool = False
     copies: bool = False
     images: int = 1000
     views: int = 0
+
+    @property
+    def method(self) -> str:
+        """How codes and ranges come about."""
+        if self.stages:
+            return "qat"
+        return "nearest" if self.nearest else "reconstruct"
 
 
 _M75, _M25, VWW = "mobilenet_v1_0.75_224", "mobilenet_v1_0.25_128", "vww_96"
@@ -83,26 +90,22 @@ _FRONT = Stage("conv2d_10", 0.03, 15, 128)
 _MIDDLE = Stage("conv2d_22", 0.01, 40, 160)
 _ALL4: dict[str, Any] = {"copies": True, "views": 2}
 ROWS = {
-    "0.75_224-int8-nearest": Row(_M75, policy="int8", method="nearest"),
-    "0.75_224-2MB-512kB-paper-nearest": Row(_M75, "2MB", "512kB", method="nearest"),
+    "0.75_224-int8-nearest": Row(_M75, policy="int8", nearest=True),
+    "0.75_224-2MB-512kB-paper-nearest": Row(_M75, "2MB", "512kB", nearest=True),
     "0.75_224-2MB-512kB-paper": Row(_M75, "2MB", "512kB"),
-    "0.75_224-2MB-512kB-paper-qat": Row(_M75, "2MB", "512kB", method="qat", stages=(_FRONT,)),
+    "0.75_224-2MB-512kB-paper-qat": Row(_M75, "2MB", "512kB", stages=(_FRONT,)),
     "0.75_224-2MB-512kB-sensitivity": Row(_M75, "2MB", "512kB", "sensitivity"),
     "0.75_224-1MB-512kB-sensitivity": Row(_M75, "1MB", "512kB", "sensitivity", views=2),
     "0.75_224-1MB-512kB-sensitivity-qat": Row(
-        _M75, "1MB", "512kB", "sensitivity", "qat", _ALL_LAYERS, views=2
+        _M75, "1MB", "512kB", "sensitivity", _ALL_LAYERS, views=2
     ),
     "0.75_224-all4": Row(_M75, policy="all4", **_ALL4),
-    "0.75_224-all4-qat": Row(
-        _M75, "", "", "all4", "qat", (replace(_FRONT, rate=0.01), _MIDDLE), **_ALL4
-    ),
+    "0.75_224-all4-qat": Row(_M75, "", "", "all4", (replace(_FRONT, rate=0.01), _MIDDLE), **_ALL4),
     "0.75_224-all4out4": Row(_M75, policy="all4out4", **_ALL4),
-    "0.75_224-all4out4-qat": Row(_M75, "", "", "all4out4", "qat", (_FRONT, _MIDDLE), **_ALL4),
+    "0.75_224-all4out4-qat": Row(_M75, "", "", "all4out4", (_FRONT, _MIDDLE), **_ALL4),
     "0.75_224-pointwise4": Row(_M75, policy="pointwise4"),
     "1.0_224-2MB-512kB-sensitivity": Row(M100, "2MB", "512kB", "sensitivity"),
-    "1.0_224-2MB-512kB-sensitivity-qat": Row(
-        M100, "2MB", "512kB", "sensitivity", "qat", _ALL_LAYERS
-    ),
+    "1.0_224-2MB-512kB-sensitivity-qat": Row(M100, "2MB", "512kB", "sensitivity", _ALL_LAYERS),
     "0.25_128-256kB-76kB-sensitivity": Row(_M25, "256kB", "76kB", "sensitivity"),
     "0.25_128-256kB-76kB-paper": Row(_M25, "256kB", "76kB"),
     "vww_96-192kB-64kB-sensitivity": Row(VWW, "192kB", "64kB", "sensitivity"),

@@ -72,6 +72,8 @@ def channel_units(y: torch.Tensor, bits: int, exponent: float, method: str) -> t
     (range of the channel / largest range of one) ** ``exponent``. A range ends at the largest
     value; below 8 bits, with ``method`` "mse", at the best clip of the channel by itself.
     """
+    if exponent == 0.0:
+        return torch.ones(y.shape[1])
     ends = y.amax((0, 2, 3)).clamp(min=1e-6)
     if bits < 8 and method == "mse":
         ends = ends * best_clip_fractions(y, ends, bits)
