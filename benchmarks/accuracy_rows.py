@@ -94,7 +94,7 @@ ROWS = {
     "0.75_224-2MB-512kB-paper-nearest": Row(_M75, "2MB", "512kB", nearest=True),
     "0.75_224-2MB-512kB-paper": Row(_M75, "2MB", "512kB"),
     "0.75_224-2MB-512kB-paper-qat": Row(_M75, "2MB", "512kB", stages=(_FRONT,)),
-    "0.75_224-2MB-512kB-sensitivity": Row(_M75, "2MB", "512kB", "sensitivity"),
+    "0.75_224-2MB-512kB-sensitivity": Row(_M75, "2MB", "512kB", "sensitivity", views=2),
     "0.75_224-1MB-512kB-sensitivity": Row(_M75, "1MB", "512kB", "sensitivity", views=2),
     "0.75_224-1MB-512kB-sensitivity-qat": Row(
         _M75, "1MB", "512kB", "sensitivity", _ALL_LAYERS, views=2
