@@ -105,7 +105,7 @@ class FloatNetwork:
         return self.blocks[-1]
 
     def readers(self, name: str) -> list[Block]:
-        """The blocks that read a tensor, looking through pools, which keep channels and their units."""
+        """The blocks that read a tensor, looking through pools, which keep channels and units."""
         found: list[Block] = []
         for block in self.blocks:
             if name in block.inputs:
