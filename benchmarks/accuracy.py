@@ -228,8 +228,12 @@ class Bench:
     def _reconstruct(self, folder: Path, **options: Any) -> Any:
         from tvm_mpq.quant.reconstruct import reconstruct
 
-        images = np.concatenate([self.calibration[: self.row.images], *self._whole_views()])
-        return reconstruct(self.model.network, self.plan, images, checkpoint=folder, **options)
+        network, images = self.model.network, self._reconstructed_images
+        return reconstruct(network, self.plan, images, checkpoint=folder, **options)
+
+    @cached_property
+    def _reconstructed_images(self) -> datasets.Images:
+        return np.concatenate([self.calibration[: self.row.images], *self._whole_views()])
 
     def _whole_views(self) -> Iterator[datasets.Images]:
         if not self.row.views:
@@ -246,8 +250,7 @@ class Bench:
         whole = round(self.float_model.resolution / datasets.CALIBRATION_CROP)
         images = datasets.load_imagenet_calib(self.data, whole, self.row.images, crop=1.0)
         pairs = list(zip(*images, strict=True))
-        jitter = {"blended": blended, "zoom": _ZOOM, "colour": _COLOUR}
-        return RandomViews(pairs, (side, side), seed=0, **jitter)
+        return RandomViews(pairs, (side, side), blended=blended, zoom=_ZOOM, colour=_COLOUR)
 
     def _retrained(self) -> Any:
         """Stage after stage, and what the last one leaves is reconstructed."""

@@ -16,17 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from relay_passes.graph import Node, Rebuilder, nodes, output_of, shape_of
+from relay_passes.graph import BlockRebuilder, Node, nodes, output_of, shape_of
 from relay_passes.ops import WEIGHTED
-from tvm_mpq._tvm_compat import (
-    IRModule,
-    call_attrs,
-    constant_array,
-    is_constant,
-    make_call,
-    relax,
-    tvm,
-)
+from tvm_mpq._tvm_compat import IRModule, constant_array, is_constant, tvm
 
 Float64 = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -119,22 +111,15 @@ def _activated(value: Float64, attrs: dict[str, Any]) -> Float64:
     return np.clip(value, 0.0, attrs["clip_max"] if attrs["activation"] == "clip" else None)
 
 
-class _Folder(Rebuilder):
+class _Folder(BlockRebuilder):
     def __init__(self, mod: IRModule, analysis: _Analysis) -> None:
         super().__init__(mod)
         self._analysis = analysis
-        self._nodes = {node.var: node for node in nodes(mod)}
 
-    def convert(self, var: relax.Var, value: Any) -> Any:
-        node = self._nodes[var]
-        operands = [self.new[arg] for arg in node.args if not is_constant(arg)]
-        if node.op in WEIGHTED:
-            operands += [relax.const(np.ascontiguousarray(a)) for a in self._constants(node)]
-        call = make_call(f"mpq.{node.op}", operands, call_attrs(value))
-        return self.builder.emit(call, name_hint=node.name)
-
-    def _constants(self, node: Node) -> list[Any]:
-        weights, g, h = (constant_array(arg) for arg in node.args[1:])
+    def constants(self, node: Node) -> list[Any]:
+        if node.op not in WEIGHTED:
+            return []
+        weights, g, h = super().constants(node)
         stays = ~self._analysis.leaving[node.var]
         if node.op != "depthwise_conv2d":
             x = node.args[0]

@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from tvm_mpq._tvm_compat import (
     IRModule,
     PyExprMutator,
     call_attrs,
     close_blocks,
+    constant_array,
     ir,
     is_constant,
     make_call,
@@ -195,6 +198,30 @@ class Rebuilder:
     def arguments(self, call: relax.Call) -> list[Any]:
         """The new operands of an old call; constants stay."""
         return [self.new.get(arg, arg) if isinstance(arg, relax.Var) else arg for arg in call.args]
+
+
+class BlockRebuilder(Rebuilder):
+    """Writes every operator again, with the constants and attributes that subclasses change."""
+
+    def __init__(self, mod: IRModule) -> None:
+        super().__init__(mod)
+        self._nodes = {node.var: node for node in nodes(mod)}
+
+    def convert(self, var: relax.Var, _value: Any) -> Any:
+        """The same operator on the new operands."""
+        node = self._nodes[var]
+        operands = [self.new[arg] for arg in node.args if not is_constant(arg)]
+        operands += [relax.const(np.ascontiguousarray(a)) for a in self.constants(node)]
+        call = make_call(f"{PREFIX}{node.op}", operands, self.attributes(node))
+        return self.builder.emit(call, name_hint=node.name)
+
+    def constants(self, node: Node) -> list[Any]:
+        """Its constant operands as arrays, which come last."""
+        return [constant_array(arg) for arg in node.args if is_constant(arg)]
+
+    def attributes(self, node: Node) -> dict[str, Any]:
+        """Its attributes."""
+        return node.attrs
 
 
 def use_counts(mod: IRModule) -> dict[Any, int]:

@@ -196,10 +196,8 @@ class _Rewriter(Rebuilder):
         (x,) = sources
         pixels = int(np.prod(shape_of(node.args[0])[2:]))
         result = self._options.result
-        if result and node.name in result.ranges:
-            quant = Quantization.of_range(*result.ranges[node.name], x.bits)
-        else:
-            quant = Quantization(x.scale, x.zero_point, x.bits)
+        has_range = result is not None and node.name in result.ranges
+        quant = self._range(node) if has_range else Quantization(x.scale, x.zero_point, x.bits)
         m, shift, bq = pool_params(pixels, x.scale / quant.scale)
         return [], {"m": m, "shift": shift, "bq": bq}, quant
 

@@ -18,17 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from relay_passes.annotate_bitwidths import layer_specs
-from relay_passes.graph import Node, Rebuilder, nodes, use_counts
+from relay_passes.graph import BlockRebuilder, Node, nodes, use_counts
 from relay_passes.ops import WEIGHTED
-from tvm_mpq._tvm_compat import (
-    IRModule,
-    call_attrs,
-    constant_array,
-    is_constant,
-    make_call,
-    relax,
-    tvm,
-)
+from tvm_mpq._tvm_compat import IRModule, constant_array, tvm
 from tvm_mpq.quant.bit_plan import BitPlan
 
 _TILE = 8
@@ -94,28 +86,29 @@ def _most_important(reader: Node) -> Indices:
     return np.argsort(-moved, kind="stable")[: -len(means) % _TILE]
 
 
-class _Splitter(Rebuilder):
+class _Splitter(BlockRebuilder):
     def __init__(self, mod: IRModule, copied: dict[Any, Indices]) -> None:
         super().__init__(mod)
         self._copied = copied
-        self._nodes = {node.var: node for node in nodes(mod)}
 
-    def convert(self, var: relax.Var, value: Any) -> Any:
-        node, attrs = self._nodes[var], call_attrs(value)
-        operands = [self.new[arg] for arg in node.args if not is_constant(arg)]
-        read, made = self._copied.get(node.args[0]), self._copied.get(var)
-        if read is not None:
-            means = np.array(attrs["x_means"])
-            attrs["x_means"] = [*means, *means[read]]
-        if made is not None:
-            attrs["copies"] = len(made)
-        constants = [constant_array(arg) for arg in node.args if is_constant(arg)]
+    def constants(self, node: Node) -> list[Any]:
+        read, made = self._copied.get(node.args[0]), self._copied.get(node.var)
+        constants = super().constants(node)
         if read is not None and node.op != "depthwise_conv2d":
             constants[0] = _halved(constants[0], read)
         if made is not None:
             constants = [np.concatenate([array, array[made]]) for array in constants]
-        operands += [relax.const(np.ascontiguousarray(array)) for array in constants]
-        return self.builder.emit(make_call(f"mpq.{node.op}", operands, attrs), name_hint=node.name)
+        return constants
+
+    def attributes(self, node: Node) -> dict[str, Any]:
+        read, made = self._copied.get(node.args[0]), self._copied.get(node.var)
+        changed: dict[str, Any] = {}
+        if read is not None:
+            means = np.array(node.attrs["x_means"])
+            changed["x_means"] = [*means, *means[read]]
+        if made is not None:
+            changed["copies"] = len(made)
+        return node.attrs | changed
 
 
 def _halved(weights: npt.NDArray[np.float32], read: Indices) -> npt.NDArray[np.float32]:

@@ -15,11 +15,13 @@ pytestmark = pytest.mark.null
 @pytest.mark.parametrize("name", ROWS)
 def test_rows_name_their_budgets_and_methods(name: str) -> None:
     row = ROWS[name]
+    assert row.method in ("nearest", "reconstruct", "qat")
     assert row.policy in ("paper", "sensitivity", "int8", "all4", "all4out4", "pointwise4")
     assert (row.policy in ("paper", "sensitivity")) == bool(row.flash and row.ram)
     for size in filter(None, (row.flash, row.ram)):
         assert parse_bytes(size) > 0 and f"-{size}" in name
     assert name.endswith("-qat") == (row.method == "qat")
+    assert (row.method == "qat") == bool(row.stages)
     assert not (row.nearest and row.stages)
 
 
