@@ -38,7 +38,14 @@ from tvm_mpq.quant.network import FloatNetwork
 from tvm_mpq.quant.qat import convert, prepare
 from tvm_mpq.quant.reconstruct import ReconstructionOptions, reconstruct
 from tvm_mpq.quant.result import QuantizationResult
-from tvm_mpq.quant.training import RATE_UNITS, TRAINED, Recipe, cosine_rates, fit
+from tvm_mpq.quant.training import (
+    RATE_UNITS,
+    TRAINED,
+    Recipe,
+    cosine_rates,
+    fit,
+    rank_and_world,
+)
 from tvm_mpq.quant.views import RandomViews
 from tvm_mpq.specs import InputSpec, parse_resize
 
@@ -168,16 +175,12 @@ def _main(model: Path, data: Path, output: Path, **options: Any) -> None:
     taught = recipe.distillation or recipe.matching
     teacher = FloatTeacher(calibrated.network) if taught else None
     fit(student, seen, recipe, output, teacher, options["workers"])
-    if _is_first_process():
+    if rank_and_world()[0] == 0:
         until = options["until"]
         result = reconstructed("rest", start=student.result()) if until else convert(student).result
         click.echo(f"saved {result.save(output / 'quantization.npz')}")
     if distributed.is_initialized():
         distributed.destroy_process_group()
-
-
-def _is_first_process() -> bool:
-    return not distributed.is_initialized() or distributed.get_rank() == 0
 
 
 def _calibration(dataset: LabelledFolder, options: dict[str, Any]) -> npt.NDArray[np.uint8]:
@@ -196,7 +199,8 @@ def _reconstruction(
     """``reconstruct`` with a name of its checkpoint, which the first process keeps."""
     rounding = start.rounding if start else ReconstructionOptions.rounding
     fixed = partial(reconstruct, network, plan, images, ReconstructionOptions(rounding=rounding))
-    return lambda name, **more: fixed(output / name if _is_first_process() else None, **more)
+    first = rank_and_world()[0] == 0
+    return lambda name, **more: fixed(output / name if first else None, **more)
 
 
 def _seen(

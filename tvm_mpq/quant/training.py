@@ -158,9 +158,7 @@ class _Run:
     ) -> None:
         self.student, self.data, self.recipe, self.folder = student, data, recipe, folder
         self.workers = workers
-        self.rank, self.world = 0, 1
-        if distributed.is_available() and distributed.is_initialized():
-            self.rank, self.world = distributed.get_rank(), distributed.get_world_size()
+        self.rank, self.world = rank_and_world()
         self.images = len(data)  # type: ignore[arg-type]
         if recipe.batch % self.world or self.images < recipe.batch:
             raise InvalidValueError(
@@ -349,6 +347,13 @@ def _has_logits(data: Dataset[Any], recipe: Recipe) -> bool:
     label = data[0][1]
     floating = isinstance(label, torch.Tensor) and label.is_floating_point()
     return floating and recipe.distillation == 1.0
+
+
+def rank_and_world() -> tuple[int, int]:
+    """This process's number and how many there are; 0 of 1 without torchrun."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
 
 
 def _device(rank: int) -> torch.device:
