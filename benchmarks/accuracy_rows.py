@@ -104,8 +104,10 @@ ROWS = {
     "0.75_224-all4out4": Row(_M75, policy="all4out4", **_ALL4),
     "0.75_224-all4out4-qat": Row(_M75, "", "", "all4out4", (_FRONT, _MIDDLE), **_ALL4),
     "0.75_224-pointwise4": Row(_M75, policy="pointwise4"),
-    "1.0_224-2MB-512kB-sensitivity": Row(M100, "2MB", "512kB", "sensitivity"),
-    "1.0_224-2MB-512kB-sensitivity-qat": Row(M100, "2MB", "512kB", "sensitivity", _ALL_LAYERS),
+    "1.0_224-2MB-512kB-sensitivity": Row(M100, "2MB", "512kB", "sensitivity", views=2),
+    "1.0_224-2MB-512kB-sensitivity-qat": Row(
+        M100, "2MB", "512kB", "sensitivity", (Stage(rate=0.003, epochs=12),), views=2
+    ),
     "0.25_128-256kB-76kB-sensitivity": Row(_M25, "256kB", "76kB", "sensitivity"),
     "0.25_128-256kB-76kB-paper": Row(_M25, "256kB", "76kB"),
     "vww_96-192kB-64kB-sensitivity": Row(VWW, "192kB", "64kB", "sensitivity"),
