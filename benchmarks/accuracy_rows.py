@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from tvm_mpq.quant.training import Recipe, cosine_rates
 
@@ -61,8 +60,7 @@ class Row:
         meanwhile; then they are reconstructed for what the retrained ones give.
     nearest: plain rounding, without reconstruction.
     copies: of important channels that the plan makes narrow (SplitChannels).
-    images: of imagenet_calib, for reconstruction and retraining. views: random ones of each that
-        are reconstructed beside it; narrow weights of the last layers have few positions to see.
+    images: of imagenet_calib, for reconstruction and retraining.
     """
 
     network: str
@@ -73,7 +71,6 @@ class Row:
     nearest: bool = False
     copies: bool = False
     images: int = 1000
-    views: int = 0
 
     @property
     def method(self) -> str:
@@ -88,25 +85,24 @@ M100 = "mobilenet_v1_1.0_224_quant"  # two files, see mobilenet_v1_tflite
 _ALL_LAYERS = (Stage(),)
 _FRONT = Stage("conv2d_10", 0.03, 15, 128)
 _MIDDLE = Stage("conv2d_22", 0.01, 40, 160)
-_ALL4: dict[str, Any] = {"copies": True, "views": 2}
 ROWS = {
     "0.75_224-int8-nearest": Row(_M75, policy="int8", nearest=True),
     "0.75_224-2MB-512kB-paper-nearest": Row(_M75, "2MB", "512kB", nearest=True),
     "0.75_224-2MB-512kB-paper": Row(_M75, "2MB", "512kB"),
     "0.75_224-2MB-512kB-paper-qat": Row(_M75, "2MB", "512kB", stages=(_FRONT,)),
-    "0.75_224-2MB-512kB-sensitivity": Row(_M75, "2MB", "512kB", "sensitivity", views=2),
-    "0.75_224-1MB-512kB-sensitivity": Row(_M75, "1MB", "512kB", "sensitivity", views=2),
-    "0.75_224-1MB-512kB-sensitivity-qat": Row(
-        _M75, "1MB", "512kB", "sensitivity", _ALL_LAYERS, views=2
+    "0.75_224-2MB-512kB-sensitivity": Row(_M75, "2MB", "512kB", "sensitivity"),
+    "0.75_224-1MB-512kB-sensitivity": Row(_M75, "1MB", "512kB", "sensitivity"),
+    "0.75_224-1MB-512kB-sensitivity-qat": Row(_M75, "1MB", "512kB", "sensitivity", _ALL_LAYERS),
+    "0.75_224-all4": Row(_M75, policy="all4", copies=True),
+    "0.75_224-all4-qat": Row(
+        _M75, "", "", "all4", (replace(_FRONT, rate=0.01), _MIDDLE), copies=True
     ),
-    "0.75_224-all4": Row(_M75, policy="all4", **_ALL4),
-    "0.75_224-all4-qat": Row(_M75, "", "", "all4", (replace(_FRONT, rate=0.01), _MIDDLE), **_ALL4),
-    "0.75_224-all4out4": Row(_M75, policy="all4out4", **_ALL4),
-    "0.75_224-all4out4-qat": Row(_M75, "", "", "all4out4", (_FRONT, _MIDDLE), **_ALL4),
+    "0.75_224-all4out4": Row(_M75, policy="all4out4", copies=True),
+    "0.75_224-all4out4-qat": Row(_M75, "", "", "all4out4", (_FRONT, _MIDDLE), copies=True),
     "0.75_224-pointwise4": Row(_M75, policy="pointwise4"),
-    "1.0_224-2MB-512kB-sensitivity": Row(M100, "2MB", "512kB", "sensitivity", views=2),
+    "1.0_224-2MB-512kB-sensitivity": Row(M100, "2MB", "512kB", "sensitivity"),
     "1.0_224-2MB-512kB-sensitivity-qat": Row(
-        M100, "2MB", "512kB", "sensitivity", (Stage(rate=0.003, epochs=12),), views=2
+        M100, "2MB", "512kB", "sensitivity", (Stage(rate=0.003, epochs=12),)
     ),
     "0.25_128-256kB-76kB-sensitivity": Row(_M25, "256kB", "76kB", "sensitivity"),
     "0.25_128-256kB-76kB-paper": Row(_M25, "256kB", "76kB"),
