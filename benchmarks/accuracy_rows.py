@@ -82,7 +82,6 @@ class Row:
 
 _M75, _M25, VWW = "mobilenet_v1_0.75_224", "mobilenet_v1_0.25_128", "vww_96"
 M100 = "mobilenet_v1_1.0_224_quant"  # two files, see mobilenet_v1_tflite
-_ALL_LAYERS = (Stage(),)
 _FRONT = Stage("conv2d_10", 0.03, 15, 128)
 _MIDDLE = Stage("conv2d_22", 0.01, 40, 160)
 ROWS = {
@@ -92,7 +91,7 @@ ROWS = {
     "0.75_224-2MB-512kB-paper-qat": Row(_M75, "2MB", "512kB", stages=(_FRONT,)),
     "0.75_224-2MB-512kB-sensitivity": Row(_M75, "2MB", "512kB", "sensitivity"),
     "0.75_224-1MB-512kB-sensitivity": Row(_M75, "1MB", "512kB", "sensitivity"),
-    "0.75_224-1MB-512kB-sensitivity-qat": Row(_M75, "1MB", "512kB", "sensitivity", _ALL_LAYERS),
+    "0.75_224-1MB-512kB-sensitivity-qat": Row(_M75, "1MB", "512kB", "sensitivity", (Stage(),)),
     "0.75_224-all4": Row(_M75, policy="all4", copies=True),
     "0.75_224-all4-qat": Row(
         _M75, "", "", "all4", (replace(_FRONT, rate=0.01), _MIDDLE), copies=True
