@@ -11,6 +11,7 @@ from tvm_mpq.errors import InvalidValueError, UnsupportedOperatorError
 
 if TYPE_CHECKING:
     import torch
+    from torch import fx
 
 
 def from_torch(
@@ -26,23 +27,49 @@ def from_torch(
     Raises
     ------
     InvalidValueError: a module in training mode, or one that torch cannot export.
-    UnsupportedOperatorError: an operator that TVM's importer does not know.
+    UnsupportedOperatorError: an operator that TVM's importer does not know, or imports with another
+        meaning: the module is compared with its source, tensor by tensor (see proof.py).
     """
     import torch
-    from tvm.relax.frontend.torch import from_exported_program
+
+    from relay_passes.canonicalize import check_parameters
+    from tvm_mpq.frontends.proof import check_import
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         if isinstance(module, torch.nn.Module):
             module = _export(module, example_input)
-        try:
-            return from_exported_program(module)
-        except Exception as error:  # the importer raises whatever its converters meet
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise UnsupportedOperatorError(
-                f"torch model: TVM cannot import it: {reason[0]}. Rewrite the model with"
-                " convolutions, linear layers, batch norm, relu, add, cat, max_pool2d and mean"
-            ) from error
+        decomposed = module.run_decompositions()
+        _check_stateless(decomposed)
+        mod, variables = _import(decomposed)
+        check_parameters(mod)
+        check_import(module, decomposed, variables, mod)
+        return mod
+
+
+def _check_stateless(program: torch.export.ExportedProgram) -> None:
+    changed = program.graph_signature.buffers_to_mutate
+    if changed:
+        raise UnsupportedOperatorError(
+            f"torch model: it changes its buffer {next(iter(changed.values()))} while it runs, as"
+            " batch norm does in training mode. Call model.eval() before torch.export.export"
+        )
+
+
+def _import(program: torch.export.ExportedProgram) -> tuple[IRModule, dict[fx.Node, Any]]:
+    """The Relax module of a decomposed program, and the variable that each node became."""
+    from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
+
+    importer = ExportedProgramImporter()
+    try:
+        mod = importer.from_exported_program(program, False, False, False, None)
+    except Exception as error:  # the importer raises whatever its converters meet
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise UnsupportedOperatorError(
+            f"torch model: TVM cannot import it: {reason[0]}. Rewrite the model with"
+            " convolutions, linear layers, batch norm, relu, add, cat, max_pool2d and mean"
+        ) from error
+    return mod, importer.env
 
 
 def _export(module: torch.nn.Module, example_input: Any) -> torch.export.ExportedProgram:
