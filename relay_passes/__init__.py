@@ -6,6 +6,7 @@ from relay_passes.canonicalize import Canonicalize
 from relay_passes.fold_constant_channels import FoldConstantChannels
 from relay_passes.fuse_blocks import FuseBlocks
 from relay_passes.legalize import LegalizeToTir
+from relay_passes.normalize_scales import NormalizeScales
 from relay_passes.pack_operands import PackOperands
 from relay_passes.rewrite_to_icn import RewriteToIcn
 from relay_passes.select_kernels import SelectKernels
@@ -18,6 +19,7 @@ __all__ = [
     "FoldConstantChannels",
     "FuseBlocks",
     "LegalizeToTir",
+    "NormalizeScales",
     "PackOperands",
     "RewriteToIcn",
     "SelectKernels",

@@ -16,9 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from relay_passes.graph import CallRewriter, bindings, name_of, op_name, shape_of, unsupported
+from relay_passes.graph import (
+    CallRewriter,
+    bindings,
+    name_of,
+    op_name,
+    shape_of,
+    unsupported,
+    with_note,
+)
 from tvm_mpq._tvm_compat import IRModule, constant_array, is_constant, mutator, relax, tvm
 from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.notes import Note
 
 _KEEPS_ARGMAX = ("relax.nn.softmax", "relax.nn.log_softmax")
 
@@ -36,17 +45,29 @@ class Canonicalize:
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
         """IRModule -> IRModule."""
         check_parameters(mod)
-        return _unwrap_result(_Canonicalizer(mod).transform())
+        canonical = _unwrap_result(_Canonicalizer(mod).transform())
+        dropped = final_softmax(mod)
+        if dropped is None:
+            return canonical
+        name = op_name(dropped).removeprefix("relax.nn.")
+        text = f"the {name} at the end is left out: outputs are its inputs, the logits"
+        return with_note(canonical, Note("dropped", "output", text))
+
+
+def final_softmax(mod: IRModule) -> Any:
+    """The call at the end of ``mod`` that does not move the argmax, and is dropped; or None."""
+    last = _last_call(mod)
+    return last if op_name(last) in _KEEPS_ARGMAX else None
 
 
 @mutator
 class _Canonicalizer(CallRewriter):
     def __init__(self, mod: IRModule) -> None:
         super().__init__(mod)
-        self._last = _last_call(mod)
+        self._dropped = final_softmax(mod)
 
     def visit_call_(self, call: relax.Call) -> Any:
-        if op_name(call) in _KEEPS_ARGMAX and call.same_as(self._last):
+        if self._dropped is not None and call.same_as(self._dropped):
             return self.visit_expr(call.args[0])
         return super().visit_call_(call)
 

@@ -23,7 +23,8 @@ from tvm_mpq._tvm_compat import IRModule, constant_array, is_constant, tvm
 Float64 = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 # Weights that weight decay has driven to nothing are 1e-20 and the like, not 0: what moves an
-# output by less than this much for each unit of input is no information in float32.
+# output by less than this share of all that may reach it is no information in float32. A share, so
+# that nothing changes when a layer is scaled and the next one scaled back.
 NEGLIGIBLE = 1e-9
 _CHANNELWISE = ("depthwise_conv2d", "max_pool2d", "global_avg_pool")
 
@@ -41,13 +42,21 @@ class FoldConstantChannels:
 
 
 class _Analysis:
-    """Per tensor: the constant of each channel (NaN if it has none) and which channels leave."""
+    """Per tensor: the constant of each channel (NaN if it has none) and which channels leave.
+
+    ``bound`` limits what a channel can be, in units of the largest input; ``used`` tells which
+    outputs [O] of a layer depend on which inputs [I].
+    """
 
     def __init__(self, mod: IRModule) -> None:
         self._nodes = nodes(mod)
         parameter, output = mod["main"].params[0], output_of(mod)
-        self.constant: dict[Any, Float64] = {parameter: np.full(shape_of(parameter)[1], np.nan)}
+        channels = shape_of(parameter)[1]
+        self.constant: dict[Any, Float64] = {parameter: np.full(channels, np.nan)}
+        self.bound: dict[Any, Float64] = {parameter: np.ones(channels)}
+        self.used: dict[Any, Mask] = {}
         for node in self._nodes:
+            self.bound[node.var] = self._bounds(node)
             self.constant[node.var] = self._constants(node)
         self.leaving: dict[Any, Mask] = {
             var: np.full(len(values), True) for var, values in self.constant.items()
@@ -60,6 +69,19 @@ class _Analysis:
     def _inputs(self, node: Node) -> list[Any]:
         return [arg for arg in node.args if not is_constant(arg)]
 
+    def _bounds(self, node: Node) -> Float64:
+        x = [self.bound[arg] for arg in self._inputs(node)]
+        if node.op == "add":
+            return x[0] + x[1]
+        if node.op not in WEIGHTED:
+            return np.concatenate(x)
+        weights, g, h = (constant_array(arg).astype(np.float64) for arg in node.args[1:])
+        inputs = x[0][:, None] if node.op == "depthwise_conv2d" else x[0]
+        parts = np.abs(g)[:, None] * np.abs(weights).sum(axis=(2, 3)) * inputs
+        total = parts.sum(axis=1) + np.abs(h)
+        self.used[node.var] = parts > NEGLIGIBLE * total[:, None]
+        return np.abs(_activated(total, node.attrs))
+
     def _constants(self, node: Node) -> Float64:
         x = self.constant[self._inputs(node)[0]]
         if node.op in ("max_pool2d", "global_avg_pool"):
@@ -70,7 +92,7 @@ class _Analysis:
         sums = weights.sum(axis=(2, 3))
         if node.op == "depthwise_conv2d":
             x, sums = x[:, None], sums
-        used = _used(node)
+        used = self.used[node.var]
         known = ~np.isnan(x) & ((x == 0) | (not any(node.attrs.get("padding", ()))))
         depends = (used & ~known).any(axis=1)
         value = g * np.where(used, sums * np.nan_to_num(x), 0.0).sum(axis=1) + h
@@ -96,13 +118,7 @@ class _Analysis:
             return False
         known = self.constant[x]
         absorbed = ~np.isnan(known) & ((known == 0) | (not any(node.attrs.get("padding", ()))))
-        return absorbed | ~_used(node).any(axis=0)
-
-
-def _used(node: Node) -> Mask:
-    """Which outputs [O] of a layer depend on which inputs [I]."""
-    weights, g = (constant_array(arg).astype(np.float64) for arg in node.args[1:3])
-    return np.abs(weights).sum(axis=(2, 3)) * np.abs(g)[:, None] > NEGLIGIBLE
+        return absorbed | ~self.used[node.var].any(axis=0)
 
 
 def _activated(value: Float64, attrs: dict[str, Any]) -> Float64:

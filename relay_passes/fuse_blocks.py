@@ -138,8 +138,16 @@ class _Fuser(Rebuilder):
         gamma, beta, mean, variance = (
             constant_array(arg).astype(np.float64) for arg in self.arguments(call)[1:5]
         )
-        scale = gamma / np.sqrt(variance + float(call.attrs.epsilon))
         g, h = self._scale_and_offset(block)
+        if int(call.attrs.axis) != 1 or gamma.shape != g.shape:
+            raise unsupported(
+                f"{name_of(var)} = batch_norm",
+                f"{gamma.size} channels along axis {int(call.attrs.axis)} of a tensor"
+                f" {list(shape_of(call.args[0]))}",
+                f"Only the {g.size} channels of the layer before it, along axis 1, can be"
+                " normalized",
+            )
+        scale = gamma / np.sqrt(variance + float(call.attrs.epsilon))
         return self._replace(block, g * scale, beta + (h - mean) * scale)
 
     def _nn_relu(self, var: relax.Var, call: relax.Call) -> Any:
@@ -212,15 +220,21 @@ class _Fuser(Rebuilder):
         return constant_array(block.args[2]), constant_array(block.args[3])
 
     def _channels(self, var: relax.Var, block: relax.Call, constant: Any) -> Any:
-        values = constant_array(constant).astype(np.float64).reshape(-1)
-        channels = shape_of(block.args[1])[0]
-        if values.size not in (1, channels):
-            raise unsupported(
-                f"{name_of(var)} = add",
-                f"a constant of {values.size} values",
-                f"Only one per channel ({channels}) can be added",
-            )
-        return np.broadcast_to(values, (channels,))
+        """A constant operand as one value a channel, by the shape that it broadcasts over."""
+        values = constant_array(constant).astype(np.float64)
+        channels, shape = shape_of(block.args[1])[0], shape_of(var)
+        refused = unsupported(
+            f"{name_of(var)} = add",
+            f"a constant of shape {list(values.shape)} to a tensor {list(shape)}",
+            f"Only one value a channel can be added: shape [{channels}, 1, 1], or [{channels}]"
+            " after a linear layer",
+        )
+        if prod(shape) != prod(shape_of(block)) or shape[1] != channels:
+            raise refused
+        whole = np.broadcast_to(values, shape).reshape(channels, -1)
+        if (whole != whole[:, :1]).any():
+            raise refused
+        return whole[:, 0]
 
     def _replace(self, block: relax.Call, g: Any, h: Any) -> Any:
         operands = [*block.args[:2], _float64(g), _float64(h)]

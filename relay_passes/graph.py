@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,10 @@ from tvm_mpq._tvm_compat import (
     relax,
 )
 from tvm_mpq.errors import MpqError, UnsupportedOperatorError
+from tvm_mpq.notes import Note
 
 PREFIX = "mpq."
+_NOTES = "mpq.notes"
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,18 @@ class CallRewriter(PyExprMutator):
                 return seen
             seen = bound
         return seen
+
+
+def with_note(mod: IRModule, note: Note) -> IRModule:
+    """``mod`` with a further note among its attributes, where later passes keep it."""
+    return mod.with_attr(_NOTES, json.dumps([asdict(n) for n in (*notes_of(mod), note)]))
+
+
+def notes_of(mod: IRModule) -> tuple[Note, ...]:
+    """What the passes so far have told of ``mod``."""
+    if mod.attrs is None or _NOTES not in mod.attrs:
+        return ()
+    return tuple(Note(**fields) for fields in json.loads(str(mod.attrs[_NOTES])))
 
 
 def unsupported(what: str, why: str, fix: str) -> UnsupportedOperatorError:

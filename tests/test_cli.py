@@ -114,7 +114,7 @@ def check_refusal(result: Result, words: list[str]) -> None:
         ({"--flash": "much"}, ["'much'", "2MB"]),
         ({"--flash": "9MB"}, ["9216000", "2097152"]),
         ({"--ram": "-1"}, ["'-1'"]),
-        ({"--input-range": "0,255"}, ["'0,255'", "-1,1 and 0,1"]),
+        ({"--input-range": "0,2"}, ["'0,2'", "-1,1, 0,1 and 0,255"]),
         ({"--resize": "crop:2"}, ["'crop:2'", "crop:FRACTION"]),
         ({"--calibration": "nowhere"}, ["nowhere: no such folder"]),
         ({"--calibration": "empty"}, ["empty: no images", ".png"]),

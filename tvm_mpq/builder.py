@@ -63,7 +63,8 @@ def build(
     mod: float Relax module with bound parameters (``frontends.from_torch``), or the result of
         ``pipeline.calibrate``.
     calibration: uint8 images [N, H, W, C]; needed unless ``mod`` is calibrated, and always for
-        policy "sensitivity".
+        policy "sensitivity". input_spec: what they stand for, ``InputSpec.from_range("0,1")`` for
+        example; without one it is found from the first batch norm, and told, or refused.
     policy: "paper" (memory-driven cuts, MLSys 2020) or "sensitivity" (least measured damage under
         the same budgets; the paper's plan is shown beside it). plan: widths to use instead.
     widths: that weights may have, (8, 4, 2) or (8, 4, 3, 2); 3 is for pointwise and dense layers.

@@ -41,7 +41,10 @@ _out = click.argument("out", type=click.Path(path_type=Path))
 @click.option("--flash", help="Flash budget, for example 2MB.  [default: all of the chip's]")
 @click.option("--ram", help="RAM budget, for example 512kB.  [default: all of the chip's]")
 @click.option("--calibration", required=True, type=click.Path(path_type=Path), help="Image folder.")
-@click.option("--input-range", default="-1,1", show_default=True, help="Real range: -1,1 or 0,1.")
+@click.option(
+    "--input-range",
+    help="Real range of images: -1,1, 0,1 or 0,255.  [default: found by the first batch norm]",
+)
 @click.option("--resize", default="whole", show_default=True, help="whole or crop:FRACTION.")
 @click.option("--policy", default="paper", show_default=True, help="paper or sensitivity.")
 @click.option("--widths", help="Of weights: 8,4,2 or 8,4,3,2.  [default: the policy's]")
@@ -61,7 +64,7 @@ def compile_command(
     flash: str | None,
     ram: str | None,
     calibration: Path,
-    input_range: str,
+    input_range: str | None,
     resize: str,
     policy: str,
     widths: str | None,
@@ -80,7 +83,7 @@ def compile_command(
     from tvm_mpq.specs import InputSpec
     from tvm_mpq.target import Target
 
-    spec = InputSpec.from_range(input_range, resize)
+    spec = InputSpec.from_range(input_range, resize) if input_range else None
     chosen = Target(target, flash=flash, ram=ram)
     if output.exists():
         raise click.UsageError(f"{output} exists; give a new folder, or remove it first")
@@ -89,17 +92,18 @@ def compile_command(
     from tvm_mpq.builder import build
     from tvm_mpq.frontends import load_exported_program
     from tvm_mpq.images import load_folder
+    from tvm_mpq.pipeline import calibrate
 
     found = _quantization(quantization)
     mod = load_exported_program(model)
     check_parameters(mod)
     _, channels, height, width = shape_of(mod["main"].params[0])
     images = load_folder(calibration, (height, width, channels), resize, _CALIBRATION_LIMIT)
+    calibrated = calibrate(mod, images, spec, range_method).with_resize(resize)
     deployment = build(
-        mod,
+        calibrated,
         chosen,
         calibration=images,
-        input_spec=spec,
         policy=policy,
         widths=_integers("--widths", widths, "8,4,2 and 8,4,3,2"),
         multipliers=_integers("--multipliers", multipliers, "32, 16 and 32,16"),
@@ -107,7 +111,6 @@ def compile_command(
         quantization=found,
         reconstruct=reconstruct,
         rounding=rounding,
-        range_method=range_method,
         input_buffer=input_buffer,
         minimize=minimize,
     ).save(output)

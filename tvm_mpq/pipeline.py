@@ -15,24 +15,34 @@ from relay_passes import (
     FoldConstantChannels,
     FuseBlocks,
     LegalizeToTir,
+    NormalizeScales,
     PackOperands,
     RewriteToIcn,
     SelectKernels,
     SplitChannels,
     layer_specs,
 )
+from relay_passes.annotate_ranges import check_images
 from relay_passes.float_network import float_network
+from relay_passes.graph import notes_of, shape_of, with_note
 from tvm_mpq._tvm_compat import IRModule, tvm
 from tvm_mpq.codegen.archive import DESCRIPTION_VERSION
 from tvm_mpq.codegen.program import Program, extract_program
 from tvm_mpq.codegen.streaming import symbol
+from tvm_mpq.frontends.input_range import find_input_spec
+from tvm_mpq.frontends.proof import check_blocks
+from tvm_mpq.images import to_real
 from tvm_mpq.kernels.tuned import TunedTable
 from tvm_mpq.memory.stages import StagePlan
+from tvm_mpq.notes import Note
 from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.quant.network import FloatNetwork
 from tvm_mpq.quant.result import QuantizationResult
 from tvm_mpq.specs import InputSpec, LayerSpec
 from tvm_mpq.target import Target
+
+# Of the calibration images, to compare our blocks with the imported module on.
+_PROOF_IMAGES = 2
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,11 @@ class CalibratedModel:
     layers: tuple[LayerSpec, ...]
     input_spec: InputSpec
     range_method: str
+    notes: tuple[Note, ...] = ()
+
+    def with_resize(self, resize: str) -> CalibratedModel:
+        """The same model with another way to bring images to its size."""
+        return replace(self, input_spec=replace(self.input_spec, resize=resize))
 
     @property
     def network(self) -> FloatNetwork:
@@ -76,14 +91,23 @@ def calibrate(
     Parameters
     ----------
     mod: float Relax module with bound parameters, one NCHW input.
-    images: uint8 [N, H, W, C]. range_method: "mse" (least squared error) or "max".
+    images: uint8 [N, H, W, C]. input_spec: what they stand for; without one it is found from the
+        first batch norm, or refused. range_method: "mse" (least squared error) or "max".
     fold_constant_channels: off reproduces published bit plans, which count every channel.
     """
-    spec = input_spec or InputSpec()
+    check_images(images, shape_of(mod["main"].params[0]))
+    canonical = tvm.transform.Sequential([Canonicalize()])(mod)
+    if input_spec is None:
+        input_spec, note = find_input_spec(canonical, images)
+        canonical = with_note(canonical, note)
+    blocks = tvm.transform.Sequential([FuseBlocks()])(canonical)
     fold = [FoldConstantChannels()] if fold_constant_channels else []
-    passes = [Canonicalize(), FuseBlocks(), *fold, AnnotateRanges(images, spec, range_method)]
-    module = tvm.transform.Sequential(passes)(mod)
-    return CalibratedModel(module, tuple(layer_specs(module)), spec, range_method)
+    folded = tvm.transform.Sequential(fold)(blocks)
+    check_blocks(mod, (blocks, folded), to_real(images[:_PROOF_IMAGES], input_spec))
+    measure = [AnnotateRanges(images, input_spec, range_method), NormalizeScales()]
+    module = tvm.transform.Sequential(measure)(folded)
+    layers = tuple(layer_specs(module))
+    return CalibratedModel(module, layers, input_spec, range_method, notes_of(module))
 
 
 def split_channels(model: CalibratedModel, plan: BitPlan) -> CalibratedModel:

@@ -15,6 +15,12 @@ WEIGHT_WIDTHS = (8, 4, 3, 2)
 THREE_BIT_OPS = ("pointwise_conv2d", "dense")
 # Bits of the multipliers M0 of a layer's requantization; 16 saves two bytes of flash a channel.
 MULTIPLIER_WIDTHS = (32, 16)
+# Scale, zero point and offset of the usual ranges of images.
+INPUT_RANGES = {
+    "-1,1": (2.0 / 255.0, 128, 1.0 / 255.0),
+    "0,1": (1.0 / 255.0, 0, 0.0),
+    "0,255": (1.0, 0, 0.0),
+}
 WORD_BITS = 32
 WORD_BYTES = 4
 
@@ -66,11 +72,10 @@ class InputSpec:
 
     @staticmethod
     def from_range(text: str, resize: str = "whole") -> InputSpec:
-        """The input of images in ``"-1,1"`` or ``"0,1"``."""
-        known = {"-1,1": (2.0 / 255.0, 128, 1.0 / 255.0), "0,1": (1.0 / 255.0, 0, 0.0)}
-        if text not in known:
-            raise InvalidValueError(f"input range {text!r}: allowed are {' and '.join(known)}")
-        scale, zero_point, offset = known[text]
+        """The input of images in ``"-1,1"``, ``"0,1"`` or ``"0,255"``."""
+        if text not in INPUT_RANGES:
+            raise InvalidValueError(f"input range {text!r}: allowed are {listed([*INPUT_RANGES])}")
+        scale, zero_point, offset = INPUT_RANGES[text]
         return InputSpec(scale, zero_point, offset, resize)
 
     def to_json(self) -> dict[str, Any]:

@@ -147,4 +147,4 @@ class Sequence(nn.Module):
 @cache
 def calibrated_small_net() -> CalibratedModel:
     """SmallNet as ``build`` takes it, made once."""
-    return calibrate(imported(small_net()), random_images(8))
+    return calibrate(imported(small_net()), random_images(8), InputSpec())

@@ -165,14 +165,53 @@ def test_batch_norm_after_an_add() -> None:
         fused(After().eval())
 
 
-def test_a_constant_map_cannot_be_added() -> None:
-    class PlusMap(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.a, self.map = nn.Conv2d(3, 4, 1), nn.Parameter(torch.ones(13, 14))
+class PlusConstant(nn.Module):
+    """conv -> 4 channels, [height, width] of ``size``, plus a constant; flattened first or not."""
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.a(x) + self.map
+    def __init__(self, constant: torch.Tensor, flat: bool = False) -> None:
+        super().__init__()
+        self.a, self.constant, self.flat = nn.Conv2d(3, 4, 1), nn.Buffer(constant), flat
 
-    with pytest.raises(UnsupportedOperatorError, match=r"add: a constant of 182 .*channel \(4\)"):
-        fused(PlusMap().eval())
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.a(x)
+        return (y.flatten(1) if self.flat else y) + self.constant
+
+
+VALUES = torch.tensor([-3.0, -1.0, 1.0, 3.0])
+
+
+# Height, width and channels are 4, so that the number of values tells nothing.
+@pytest.mark.parametrize(
+    ("constant", "flat"),
+    [
+        (VALUES, False),
+        (VALUES[:, None], False),
+        (VALUES.reshape(1, 1, 4, 1), False),
+        (VALUES.reshape(1, 1, 1, 4), False),
+        (torch.arange(16.0).reshape(4, 4), False),
+        (torch.arange(64.0).reshape(4, 4, 4), False),
+        (torch.arange(64.0), True),
+    ],
+)
+def test_a_constant_over_the_map_cannot_be_added(constant: torch.Tensor, flat: bool) -> None:
+    with pytest.raises(UnsupportedOperatorError, match=r"add: a constant of shape .* \[1, .*4\]"):
+        fused(PlusConstant(constant, flat).eval(), (4, 4, 3))
+
+
+@pytest.mark.parametrize(
+    "constant",
+    [
+        VALUES.reshape(4, 1, 1),
+        VALUES.reshape(1, 4, 1, 1),
+        VALUES.reshape(4, 1, 1).expand(4, 4, 4).contiguous(),
+        torch.tensor(2.0),
+        torch.full((4,), 2.0),
+    ],
+)
+def test_a_constant_of_the_channels_is_an_offset(constant: torch.Tensor) -> None:
+    model, images = PlusConstant(constant).eval(), random_images(2, (4, 4, 3))
+    expected = model(real_images(images)).detach().flatten(1).numpy()
+    blocks = fused(model, (4, 4, 3))
+    assert op_counts(blocks) == {"mpq.conv2d": 1}
+    found = evaluate_float(blocks, real_images(images).numpy())
+    np.testing.assert_allclose(found, expected, atol=1e-5)

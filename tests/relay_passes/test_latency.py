@@ -10,7 +10,7 @@ from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.kernels.tuned import TunedRecord, TunedTable
 from tvm_mpq.pipeline import calibrate, quantize
 from tvm_mpq.quant.bit_search import uniform_bit_plan
-from tvm_mpq.specs import WEIGHT_WIDTHS
+from tvm_mpq.specs import WEIGHT_WIDTHS, InputSpec
 from tvm_mpq.target import Target
 
 pytestmark = pytest.mark.null
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.null
 
 def test_cycles_scale_with_the_layer() -> None:
     """A table of every layer of the network at half a cycle a MAC gives just that."""
-    model = calibrate(imported(small_net()), random_images(4))
+    model = calibrate(imported(small_net()), random_images(4), InputSpec())
     table = TunedTable()
     for bits in (8, 4, 2):
         plan = uniform_bit_plan(model.layers, 8, bits)
@@ -35,6 +35,6 @@ def test_cycles_scale_with_the_layer() -> None:
 
 
 def test_unknown_layers_are_told() -> None:
-    model = calibrate(imported(small_net()), random_images(4))
+    model = calibrate(imported(small_net()), random_images(4), InputSpec())
     with pytest.raises(InvalidValueError, match="no tuned kernel is near layer conv2d_0 .*tune"):
         layer_cycles(model.module, WEIGHT_WIDTHS, TunedTable())

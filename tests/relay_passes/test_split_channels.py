@@ -18,6 +18,7 @@ from tvm_mpq.quant.bit_search import uniform_bit_plan
 from tvm_mpq.quant.float_network import FloatTeacher
 from tvm_mpq.quant.integer_network import IntegerNetwork, run_batches
 from tvm_mpq.quant.reconstruct import reconstruct
+from tvm_mpq.specs import InputSpec
 
 pytestmark = pytest.mark.null
 
@@ -58,7 +59,7 @@ HELD = np.random.default_rng(1).integers(0, 256, (48, 9, 9, 3)).astype(np.uint8)
 @cache
 def model_of(padding: int = 0) -> CalibratedModel:
     mod = from_torch(Chain(padding).eval(), torch.zeros(1, 3, 9, 9))
-    return calibrate(mod, IMAGES, fold_constant_channels=False)
+    return calibrate(mod, IMAGES, InputSpec(), fold_constant_channels=False)
 
 
 def plan_of(model: CalibratedModel, activations: int = 4) -> BitPlan:
@@ -120,7 +121,7 @@ class TwoReaders(nn.Module):
 
 
 def test_a_tensor_of_two_readers_is_not_split() -> None:
-    model = calibrate(from_torch(TwoReaders().eval(), torch.zeros(1, 3, 9, 9)), IMAGES)
+    model = calibrate(from_torch(TwoReaders().eval(), torch.zeros(1, 3, 9, 9)), IMAGES, InputSpec())
     assert channels(split_channels(model, plan_of(model))) == [4, 4, 4, 2]
 
 

@@ -7,12 +7,14 @@ source is compared with its counterpart: an error far inside a network hardly mo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from relay_passes.canonicalize import final_softmax
+from relay_passes.evaluate import evaluate_float
 from relay_passes.graph import name_of, shape_of
 from tvm_mpq._tvm_compat import IRModule, relax
 from tvm_mpq.errors import UnsupportedOperatorError
@@ -83,6 +85,41 @@ def check_import(
                     f"torch model: the imported module differs from it by {_percent(error)} of the"
                     " largest output; export the model again with this version of torch"
                 )
+
+
+def check_blocks(mod: IRModule, stages: Sequence[IRModule], images: Float32) -> None:
+    """Raise UnsupportedOperatorError unless each of ``stages`` computes what ``mod`` does.
+
+    ``stages`` are modules of float blocks, ``mod`` after one pass more each; images: real numbers
+    [N, C, H, W].
+    """
+    imported, dropped = float_program(mod), final_softmax(mod)
+    for image in images[:, None]:
+        tensors, outputs = imported.run(image)
+        expected = outputs[0] if dropped is None else tensors[name_of(dropped.args[0])]
+        for blocks in stages:
+            _check_stage(blocks, image, expected, tensors)
+
+
+def _check_stage(
+    blocks: IRModule, image: Float32, expected: Float32, tensors: dict[str, Float32]
+) -> None:
+    made: dict[str, Any] = {}
+    error = difference(evaluate_float(blocks, image, made.__setitem__), expected)
+    if error is not None:
+        raise UnsupportedOperatorError(
+            f"{_first_unmatched(made, tensors)}: as an integer block it would differ from the model"
+            f" by {_percent(error)} of the largest output; write this part of the model with"
+            " plainer operators"
+        )
+
+
+def _first_unmatched(made: dict[str, Any], tensors: dict[str, Float32]) -> str:
+    """The first block whose output is no tensor of the imported module."""
+    for name, tensor in list(made.items())[1:]:  # the first one is the input
+        if all(difference(tensor, other) is not None for other in tensors.values()):
+            return name
+    return "output"
 
 
 def _torch_values(

@@ -58,7 +58,7 @@ def channel_offsets(y: torch.Tensor, bits: int) -> torch.Tensor:
     best, found = torch.full_like(lows[0], float("inf")), lows[0].clone()
     for high in (values[:, int((1.0 - share) * last), None] for share in _HIGHS):
         for low in lows:
-            scale = ((high - low) / steps).clamp(min=1e-9)
+            scale = torch.where(high > low, (high - low) / steps, torch.ones_like(high))
             rounded = torch.round((values - low) / scale).clamp_(0, steps).mul_(scale).add_(low)
             error = (rounded - values).square_().mean(1, keepdim=True)
             better = (error < best) & (high > low)
@@ -74,7 +74,8 @@ def channel_units(y: torch.Tensor, bits: int, exponent: float, method: str) -> t
     """
     if exponent == 0.0:
         return torch.ones(y.shape[1])
-    ends = y.amax((0, 2, 3)).clamp(min=1e-6)
+    ends = y.amax((0, 2, 3))
+    ends = ends.clamp(min=1e-6 * (float(ends.max()) or 1.0))
     if bits < 8 and method == "mse":
         ends = ends * best_clip_fractions(y, ends, bits)
     return (ends / ends.max()).clamp(min=_MIN_UNIT) ** exponent

@@ -16,10 +16,13 @@ Float64 = npt.NDArray[np.float64]
 
 
 class RunningHistogram:
-    """Histogram of a stream of values, symmetric around 0; its limit doubles when exceeded."""
+    """Histogram of a stream of values, symmetric around 0; its limit doubles when exceeded.
+
+    The first values other than 0 set the limit, so that networks of any scale get the same bins.
+    """
 
     def __init__(self) -> None:
-        self._limit = 2.0**-10
+        self._limit = 0.0
         self._counts = np.zeros(_BINS, np.int64)
         self._zeros = 0
         self.low = 0.0
@@ -32,13 +35,18 @@ class RunningHistogram:
             raise CalibrationError(
                 "calibration: an activation is NaN or infinite; check the weights and the images"
             )
+        self._zeros += int((values == 0).sum())
+        largest = max(-low, high)
+        if not largest:
+            self._counts[_BINS // 2] += values.size
+            return
+        self._limit = self._limit or float(2.0 ** (np.frexp(largest)[1] - 1))
         # A value on the limit itself would fall into the bin below it.
-        while max(-low, high) >= self._limit:
+        while largest >= self._limit:
             self._double()
         self.low, self.high = min(self.low, low), max(self.high, high)
         counts, _ = np.histogram(values, _BINS, (-self._limit, self._limit))
         self._counts += counts
-        self._zeros += int((values == 0).sum())
 
     def _double(self) -> None:
         merged = self._counts.reshape(-1, 2).sum(axis=1)

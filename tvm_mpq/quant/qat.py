@@ -85,7 +85,7 @@ class QatLayer(nn.Module):
         """
         scale, _ = self.quantizer.grid(self.weight)
         unit = (self.g * (sx if self.block.groups > 1 else sx.max()) * scale).detach()
-        unit = torch.where(unit.abs() < 1e-12, torch.ones_like(unit), unit)
+        unit = torch.where(unit == 0, torch.ones_like(unit), unit)
         exact = h.double() / unit.double()
         return ((torch.round(exact) - exact) * unit.double()).float()
 

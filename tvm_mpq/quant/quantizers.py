@@ -24,6 +24,8 @@ from tvm_mpq.specs import WEIGHT_WIDTHS, check_width
 # Of a code. Integers that are exactly 0 come out of float32 as a little less, and floor would make
 # that -1; the error of float32 at 255 is about half of this.
 EPSILON = 5e-5
+# Learned ranges and steps stay above this share of what they begin with.
+_LEAST = 1e-6
 
 
 class _Pact(torch.autograd.Function):
@@ -231,13 +233,14 @@ class ActivationQuantizer(nn.Module):
             self.register_buffer("high", torch.tensor(high))
         else:
             self.alpha = nn.Parameter(torch.tensor([high]))
+            self.least = _LEAST * high
 
     def range(self) -> tuple[float, float]:
         """(low, high)."""
         return (self.low, float(self.high)) if self.signed else (0.0, float(self._alpha().detach()))
 
     def _alpha(self) -> torch.Tensor:
-        return self.alpha.clamp(1e-6, self.limit)
+        return self.alpha.clamp(self.least, self.limit)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Fake-quantized activations."""
@@ -276,11 +279,12 @@ class ChannelQuantizer(nn.Module):
         self.steps = (1 << bits) - 1
         self.offset = nn.Parameter(offset.float()[:, None, None].clone())
         self.size = nn.Parameter(torch.full((len(offset) if separate else 1, 1, 1), step))
+        self.least = _LEAST * step
 
     @property
     def step(self) -> torch.Tensor:
         """Real size of a code, [C] or [1]."""
-        return self.size.detach().flatten().clamp(min=1e-6)
+        return self.size.detach().flatten().clamp(min=self.least)
 
     def range(self) -> tuple[float, float]:
         """(0, high): of codes in the units of the channel with the largest step."""
@@ -288,4 +292,6 @@ class ChannelQuantizer(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Fake-quantized activations."""
-        return learned_step(x, self.size.clamp(min=1e-6), self.offset, self.bits, self.rounding)
+        return learned_step(
+            x, self.size.clamp(min=self.least), self.offset, self.bits, self.rounding
+        )

@@ -117,7 +117,10 @@ def _plan(model: Any, plan: Path | None, flash: str | None, ram: str | None) -> 
 @click.option("--ram", help="RAM budget for the paper's rule, for example 512kB.")
 @click.option("--start", type=click.Path(path_type=Path), help="quantization.npz to begin with.")
 @click.option("--until", help="Retrain the layers up to this one, then reconstruct the rest.")
-@click.option("--input-range", default="-1,1", show_default=True, help="Real range: -1,1 or 0,1.")
+@click.option(
+    "--input-range",
+    help="Real range of images: -1,1, 0,1 or 0,255.  [default: found by the first batch norm]",
+)
 @click.option("--resize", default="crop:0.875", show_default=True, help="whole or crop:FRACTION.")
 @click.option("--calibration-images", default=256, show_default=True)
 @click.option("--epochs", default=_PAPER.epochs, show_default=True)
@@ -156,14 +159,15 @@ def _main(model: Path, data: Path, output: Path, **options: Any) -> None:
 
     if "WORLD_SIZE" in os.environ and not distributed.is_initialized():
         distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    spec = InputSpec.from_range(options["input_range"], options["resize"])
+    given = options["input_range"]
+    spec = InputSpec.from_range(given, options["resize"]) if given else None
     mod = load_exported_program(model)
     _, channels, height, width = shape_of(mod["main"].params[0])
     shape = (height, width, channels)
     dataset = LabelledFolder(data, shape, options["resize"])
     seen = _seen(dataset, data, shape, options)
     images = _calibration(dataset, options)
-    calibrated = calibrate(mod, images, spec)
+    calibrated = calibrate(mod, images, spec).with_resize(options["resize"])
     start = QuantizationResult.load(options["start"]) if options["start"] else None
     widths = (options["plan"], options["flash"], options["ram"])
     plan = start.plan if start else _plan(calibrated, *widths)

@@ -258,7 +258,9 @@ class _Run:
         errors = []
         for name, y in wanted.items():
             error = (self.student.in_float_units(name, found[name]).float() - y).flatten()
-            errors.append(error.dot(error) / (y.numel() * y.var().clamp(min=1e-12)))
+            variance = y.var()
+            variance = torch.where(variance > 0, variance, torch.ones_like(variance))
+            errors.append(error.dot(error) / (y.numel() * variance))
         return torch.stack(errors).mean()
 
     def _average_gradients(self) -> None:

@@ -319,8 +319,8 @@ def refit_scale(
     centred = (codes - grid.zero[:, :, None]).double()
     projected = centred @ square
     power = (projected * centred).sum(2)
-    scale = (projected * weights).sum(2) / power.clamp(min=1e-30)
-    usable = (power > 1e-20) & (scale > 0.5 * grid.scale) & (scale < 2.0 * grid.scale)
+    scale = (projected * weights).sum(2) / power.clamp(min=1e-300)
+    usable = (power > 0) & (scale > 0.5 * grid.scale) & (scale < 2.0 * grid.scale)
     return Grid(torch.where(usable, scale.float(), grid.scale), grid.zero, grid.bits)
 
 
