@@ -9,7 +9,7 @@ per-channel float64 constants, because ICN absorbs them exactly (see quant/icn.p
 
 from __future__ import annotations
 
-from math import prod
+from math import isfinite, prod
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from tvm_mpq._tvm_compat import (
     relax,
     tvm,
 )
+from tvm_mpq.errors import InvalidValueError
 
 _SUPPORTED = (
     "conv2d, depthwise conv2d, linear, batch_norm, relu, relu6, clip(0, a), add, concat,"
@@ -36,7 +37,8 @@ _SUPPORTED = (
 class FuseBlocks:
     """Canonical float operators --> ``mpq.*`` blocks, every one with a unique ``name``.
 
-    Raises UnsupportedOperatorError for anything that has no integer counterpart.
+    Raises UnsupportedOperatorError for anything that has no integer counterpart; InvalidValueError
+    for a batch norm whose variance and epsilon are not above 0.
     """
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
@@ -138,7 +140,15 @@ class _Fuser(Rebuilder):
         gamma, beta, mean, variance = (
             constant_array(arg).astype(np.float64) for arg in self.arguments(call)[1:5]
         )
-        scale = gamma / np.sqrt(variance + float(call.attrs.epsilon))
+        spread = variance + float(call.attrs.epsilon)
+        if not (spread > 0).all():
+            channel = int(spread.argmin())
+            raise InvalidValueError(
+                f"{name_of(var)} = batch_norm after {call_attrs(block)['name']}: the variance of"
+                f" channel {channel} is {variance[channel]:g}, with epsilon {spread[channel]:g};"
+                " expected more than 0; check the running statistics"
+            )
+        scale = gamma / np.sqrt(spread)
         g, h = self._scale_and_offset(block)
         return self._replace(block, g * scale, beta + (h - mean) * scale)
 
@@ -151,7 +161,7 @@ class _Fuser(Rebuilder):
             raise unsupported(
                 f"{name_of(var)} = clip", f"range [{low}, {high}]", "Only [0, a] is supported"
             )
-        return self._activate(var, call, "clip", high)
+        return self._activate(var, call, *(("clip", high) if isfinite(high) else ("relu", 0.0)))
 
     def _reshape(self, var: relax.Var, call: relax.Call) -> Any:
         source = self.new[call.args[0]]

@@ -299,14 +299,6 @@ def test_under_a_limit_each_class_has_its_share(tmp_path: Path) -> None:
     assert places(folder, 6) == [0, 1, 5, 6, 10, 11]
 
 
-def test_a_deep_folder(tmp_path: Path) -> None:
-    inner = tmp_path
-    for _ in range(1200):
-        inner = inner / "d"
-        inner.mkdir()
-    assert places(tmp_path, len(folder_of(inner, ["a.png"]).parts)) == [0]
-
-
 def test_a_crop_is_never_empty(tmp_path: Path) -> None:
     Image.new("L", (9, 3), 7).save(tmp_path / "a.png")
     assert load_image(tmp_path / "a.png", (6, 4, 1), "crop:0.01").max() == 7
