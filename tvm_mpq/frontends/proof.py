@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from relay_passes.graph import name_of, shape_of
 from tvm_mpq._tvm_compat import IRModule, relax
-from tvm_mpq.errors import UnsupportedOperatorError
+from tvm_mpq.errors import InvalidValueError, UnsupportedOperatorError
 from tvm_mpq.frontends.float_program import Float32, float_program
 
 if TYPE_CHECKING:
@@ -123,6 +123,11 @@ def _compare_node(
         return
     found = tensors.get(name_of(variable))
     error = None if found is None else difference(found, value.float().numpy())
+    if error is not None and not value.isfinite().all():
+        raise InvalidValueError(
+            f"{layer_name(node)}: its outputs are NaN or infinite on inputs of ordinary size; check"
+            " its weights, and the variances and epsilon of a batch norm"
+        )
     if error is not None:
         raise UnsupportedOperatorError(
             f"{layer_name(node)}: TVM imports {_call_text(node)} with another meaning, off by"
