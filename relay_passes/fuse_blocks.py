@@ -108,15 +108,31 @@ class _Fuser(Rebuilder):
         return self._emit("global_avg_pool", [self.new[call.args[0]]], {})
 
     def _concat(self, var: relax.Var, call: relax.Call) -> Any:
-        maps = [self.new[field] for field in call.args[0].fields]
-        if int(call.attrs.axis) % 4 != 1:
+        if int(call.attrs.axis) % len(shape_of(var)) != 1:
             raise unsupported(
                 f"{name_of(var)} = concat", f"axis {call.attrs.axis}", "Only channels (1) can be"
             )
+        maps = self._joinable(var, call.args[0].fields)
         joined = maps[0]
         for other in maps[1:]:
             joined = self._emit("concat", [joined, other], {})
         return joined
+
+    def _joinable(self, var: relax.Var, fields: Any) -> list[Any]:
+        """The new operands of a concat: maps of one height and width."""
+        what = f"{name_of(var)} = concat"
+        if any(is_constant(field) for field in fields):
+            raise unsupported(what, "a constant among its inputs", "Only maps can be joined")
+        maps = [self.new[field] for field in fields]
+        if len({shape_of(one)[2:] for one in maps}) > 1:
+            shapes = ", ".join(str(shape_of(one)) for one in maps)
+            raise unsupported(
+                what,
+                f"maps {shapes}",
+                "Only maps of one height and width can be joined, flattened or not; pool them to"
+                " one size first",
+            )
+        return maps
 
     # Operators that extend the block of their input.
 

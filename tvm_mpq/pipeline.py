@@ -13,6 +13,7 @@ from relay_passes import (
     AnnotateRanges,
     Canonicalize,
     FoldConstantChannels,
+    FoldFlattened,
     FuseBlocks,
     LegalizeToTir,
     PackOperands,
@@ -81,7 +82,8 @@ def calibrate(
     """
     spec = input_spec or InputSpec()
     fold = [FoldConstantChannels()] if fold_constant_channels else []
-    passes = [Canonicalize(), FuseBlocks(), *fold, AnnotateRanges(images, spec, range_method)]
+    to_blocks = [Canonicalize(), FoldFlattened(), FuseBlocks()]
+    passes = [*to_blocks, *fold, AnnotateRanges(images, spec, range_method)]
     module = tvm.transform.Sequential(passes)(mod)
     return CalibratedModel(module, tuple(layer_specs(module)), spec, range_method)
 
