@@ -4,6 +4,7 @@ from relay_passes.annotate_bitwidths import AnnotateBitwidths, layer_specs
 from relay_passes.annotate_ranges import AnnotateRanges
 from relay_passes.canonicalize import Canonicalize
 from relay_passes.fold_constant_channels import FoldConstantChannels
+from relay_passes.fold_flattened import FoldFlattened
 from relay_passes.fuse_blocks import FuseBlocks
 from relay_passes.legalize import LegalizeToTir
 from relay_passes.normalize_scales import NormalizeScales
@@ -17,6 +18,7 @@ __all__ = [
     "AnnotateRanges",
     "Canonicalize",
     "FoldConstantChannels",
+    "FoldFlattened",
     "FuseBlocks",
     "LegalizeToTir",
     "NormalizeScales",

@@ -52,7 +52,8 @@ class AnnotateRanges:
         means: dict[str, RunningMean] = {}
 
         def observe(layer: str, tensor: Any) -> None:
-            histograms.setdefault(layer, RunningHistogram()).update(tensor.numpy())
+            name = f"the output of {layer}"
+            histograms.setdefault(layer, RunningHistogram(name)).update(tensor.numpy())
             means.setdefault(layer, RunningMean()).update(tensor.numpy())
 
         batches = range(0, len(self.images), _BATCH)
@@ -91,12 +92,15 @@ def check_images(images: Any, shape: tuple[int, ...]) -> None:
     """Raise CalibrationError unless ``images`` is uint8 [N >= 1, H, W, C] of NCHW ``shape``."""
     _, channels, height, width = shape
     wanted = f"uint8 [N, {height}, {width}, {channels}]"
-    if images is None or len(images) == 0:
+    if images is None or (hasattr(images, "__len__") and len(images) == 0):
         raise CalibrationError(
             f"calibration: no images; give build(calibration=) an array of {wanted}, typically a"
             " few hundred images of the kind the network will see"
         )
-    array = np.asarray(images)
+    try:
+        array = np.asarray(images)
+    except (ValueError, TypeError, RuntimeError) as error:  # ragged lists, tensors of a GPU
+        raise CalibrationError(f"calibration: no array ({error}); expected {wanted}") from None
     if array.dtype != np.uint8 or array.shape[1:] != (height, width, channels):
         raise CalibrationError(
             f"calibration: found {array.dtype} {list(array.shape)}; expected {wanted}"

@@ -12,6 +12,7 @@ a 1-tuple as result                     --> its element
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from relay_passes.graph import (
 )
 from tvm_mpq._tvm_compat import IRModule, constant_array, is_constant, mutator, relax, tvm
 from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.finite import check_finite
 from tvm_mpq.notes import Note
 
 _KEEPS_ARGMAX = ("relax.nn.softmax", "relax.nn.log_softmax")
@@ -45,6 +47,7 @@ class Canonicalize:
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
         """IRModule -> IRModule."""
         check_parameters(mod)
+        _check_constants(mod)
         canonical = _unwrap_result(_Canonicalizer(mod).transform())
         dropped = final_softmax(mod)
         if dropped is None:
@@ -73,7 +76,6 @@ class _Canonicalizer(CallRewriter):
 
     def rewrite(self, call: relax.Call) -> Any:
         handler = getattr(self, "_" + op_name(call).removeprefix("relax.").replace(".", "_"), None)
-        _check_constants(call)
         return handler(call) if handler else call
 
     def visit_tuple_getitem_(self, item: relax.TupleGetItem) -> Any:
@@ -206,15 +208,19 @@ def check_parameters(mod: IRModule) -> None:
             )
 
 
-def _check_constants(call: relax.Call) -> None:
-    for arg in call.args:
-        if is_constant(arg):
-            array = constant_array(arg)
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise InvalidValueError(
-                    f"{op_name(call)}: a constant of shape {array.shape} holds NaN or infinity;"
-                    " check the weights"
-                )
+def _check_constants(mod: IRModule) -> None:
+    for var, value in bindings(mod):
+        for constant in filter(is_constant, _leaves(value)):
+            array = constant_array(constant)
+            if array.dtype.kind == "f":
+                what = f"{name_of(var)} = {op_name(value) or 'constant'}: its constant"
+                check_finite(f"{what} of shape {array.shape}", array, "check the weights")
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """What a value is made of: the operands of a call, the fields of a tuple."""
+    inner = [*getattr(value, "args", ()), *getattr(value, "fields", ())]
+    yield from (leaf for part in inner for leaf in _leaves(part)) if inner else [value]
 
 
 def _last_call(mod: IRModule) -> Any:

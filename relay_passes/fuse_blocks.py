@@ -9,7 +9,7 @@ per-channel float64 constants, because ICN absorbs them exactly (see quant/icn.p
 
 from __future__ import annotations
 
-from math import prod
+from math import isfinite, prod
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from tvm_mpq._tvm_compat import (
     relax,
     tvm,
 )
+from tvm_mpq.errors import InvalidValueError
 
 _SUPPORTED = (
     "conv2d, depthwise conv2d, linear, batch_norm, relu, relu6, clip(0, a), add, concat,"
@@ -36,7 +37,8 @@ _SUPPORTED = (
 class FuseBlocks:
     """Canonical float operators --> ``mpq.*`` blocks, every one with a unique ``name``.
 
-    Raises UnsupportedOperatorError for anything that has no integer counterpart.
+    Raises UnsupportedOperatorError for anything that has no integer counterpart; InvalidValueError
+    for a batch norm whose variance and epsilon are not above 0.
     """
 
     def transform_module(self, mod: IRModule, _ctx: Any) -> IRModule:
@@ -106,15 +108,31 @@ class _Fuser(Rebuilder):
         return self._emit("global_avg_pool", [self.new[call.args[0]]], {})
 
     def _concat(self, var: relax.Var, call: relax.Call) -> Any:
-        maps = [self.new[field] for field in call.args[0].fields]
-        if int(call.attrs.axis) % 4 != 1:
+        if int(call.attrs.axis) % len(shape_of(var)) != 1:
             raise unsupported(
                 f"{name_of(var)} = concat", f"axis {call.attrs.axis}", "Only channels (1) can be"
             )
+        maps = self._joinable(var, call.args[0].fields)
         joined = maps[0]
         for other in maps[1:]:
             joined = self._emit("concat", [joined, other], {})
         return joined
+
+    def _joinable(self, var: relax.Var, fields: Any) -> list[Any]:
+        """The new operands of a concat: maps of one height and width."""
+        what = f"{name_of(var)} = concat"
+        if any(is_constant(field) for field in fields):
+            raise unsupported(what, "a constant among its inputs", "Only maps can be joined")
+        maps = [self.new[field] for field in fields]
+        if len({shape_of(one)[2:] for one in maps}) > 1:
+            shapes = ", ".join(str(shape_of(one)) for one in maps)
+            raise unsupported(
+                what,
+                f"maps {shapes}",
+                "Only maps of one height and width can be joined, flattened or not; pool them to"
+                " one size first",
+            )
+        return maps
 
     # Operators that extend the block of their input.
 
@@ -138,6 +156,14 @@ class _Fuser(Rebuilder):
         gamma, beta, mean, variance = (
             constant_array(arg).astype(np.float64) for arg in self.arguments(call)[1:5]
         )
+        spread = variance + float(call.attrs.epsilon)
+        if not (spread > 0).all():
+            channel = int(spread.argmin())
+            raise InvalidValueError(
+                f"{name_of(var)} = batch_norm after {call_attrs(block)['name']}: the variance of"
+                f" channel {channel} is {variance[channel]:g}, with epsilon {spread[channel]:g};"
+                " expected more than 0; check the running statistics"
+            )
         g, h = self._scale_and_offset(block)
         if int(call.attrs.axis) != 1 or gamma.shape != g.shape:
             raise unsupported(
@@ -147,7 +173,7 @@ class _Fuser(Rebuilder):
                 f"Only the {g.size} channels of the layer before it, along axis 1, can be"
                 " normalized",
             )
-        scale = gamma / np.sqrt(variance + float(call.attrs.epsilon))
+        scale = gamma / np.sqrt(spread)
         return self._replace(block, g * scale, beta + (h - mean) * scale)
 
     def _nn_relu(self, var: relax.Var, call: relax.Call) -> Any:
@@ -159,7 +185,7 @@ class _Fuser(Rebuilder):
             raise unsupported(
                 f"{name_of(var)} = clip", f"range [{low}, {high}]", "Only [0, a] is supported"
             )
-        return self._activate(var, call, "clip", high)
+        return self._activate(var, call, *(("clip", high) if isfinite(high) else ("relu", 0.0)))
 
     def _reshape(self, var: relax.Var, call: relax.Call) -> Any:
         source = self.new[call.args[0]]

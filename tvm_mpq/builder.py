@@ -209,6 +209,8 @@ def _limits(
 ) -> list[Limit]:
     if latency is None:
         return []
+    if not isinstance(latency, int) or latency < 1:
+        raise InvalidValueError(f"latency {latency}: expected a positive whole number of cycles")
     if policy != "sensitivity":
         raise InvalidValueError(f"latency with policy {policy!r}: it needs policy 'sensitivity'")
     from relay_passes.latency import layer_cycles

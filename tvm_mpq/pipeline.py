@@ -13,6 +13,7 @@ from relay_passes import (
     AnnotateRanges,
     Canonicalize,
     FoldConstantChannels,
+    FoldFlattened,
     FuseBlocks,
     LegalizeToTir,
     NormalizeScales,
@@ -100,7 +101,7 @@ def calibrate(
     if input_spec is None:
         input_spec, note = find_input_spec(canonical, images)
         canonical = with_note(canonical, note)
-    blocks = tvm.transform.Sequential([FuseBlocks()])(canonical)
+    blocks = tvm.transform.Sequential([FoldFlattened(), FuseBlocks()])(canonical)
     fold = [FoldConstantChannels()] if fold_constant_channels else []
     folded = tvm.transform.Sequential(fold)(blocks)
     check_blocks(mod, (blocks, folded), to_real(images[:_PROOF_IMAGES], input_spec))

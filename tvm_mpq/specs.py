@@ -68,6 +68,8 @@ class InputSpec:
             raise InvalidValueError(f"InputSpec.scale: {self.scale}; expected a positive number")
         if not 0 <= self.zero_point <= 255:
             raise InvalidValueError(f"InputSpec.zero_point: {self.zero_point}; expected 0 to 255")
+        if not math.isfinite(self.offset):
+            raise InvalidValueError(f"InputSpec.offset: {self.offset}; expected a finite number")
         parse_resize(self.resize)
 
     @staticmethod

@@ -243,3 +243,57 @@ def test_result_survives_its_file(tmp_path: Path) -> None:
     del read.layers["p3"]
     with pytest.raises(InvalidValueError, match="layer p3 has codes None"):
         read.check_fits(other)
+
+
+def copies(kind: str) -> np.ndarray:
+    """Images that say little or nothing of most layers."""
+    one = images(1, 3)
+    if kind == "one":
+        return one
+    if kind == "copies":
+        return one.repeat(9, 0)
+    if kind == "black":
+        return np.zeros_like(one).repeat(9, 0)
+    if kind == "two":
+        return images(2, 3)
+    nearly = one.repeat(400, 0)
+    nearly[7, 4, 4, 1] ^= 1  # one value of one image, by one code
+    return nearly
+
+
+@pytest.mark.filterwarnings("ignore:reconstruction")
+@pytest.mark.parametrize("kind", ["one", "copies", "black", "two", "nearly"])
+@pytest.mark.parametrize(("activations", "weights"), [(8, 8), (8, 4), (4, 2)])
+def test_images_that_are_all_alike(kind: str, activations: int, weights: int) -> None:
+    plan = plan_of(NETWORK, activations, weights)
+    result = reconstruct(NETWORK, plan, copies(kind), ReconstructionOptions(search=weights == 4))
+    assert np.isfinite(run_batches(IntegerNetwork(NETWORK, result), IMAGES)).all()
+
+
+@pytest.mark.parametrize("kind", ["one", "copies", "black"])
+def test_without_information_weights_are_the_nearest_and_it_is_said(kind: str) -> None:
+    plan = plan_of(NETWORK, 8, 4)
+    with pytest.warns(UserWarning, match=r"the inputs of .*f7 are the same in all \d images"):
+        result = reconstruct(NETWORK, plan, copies(kind))
+    assert result.method["nearest"] == ["f7"]  # the others see several positions of an image
+    layer, block = result.layers["f7"], NETWORK.by_name["f7"]
+    units = result.channels["p5"].unit[:, None, None]
+    real = block.weights * units  # type: ignore[operator]
+    column = (slice(None), None, None, None)
+    nearest = np.clip(np.rint(real / layer.sw[column]) + layer.zw[column], 0, 15)
+    assert np.abs(nearest - layer.codes).max() == 0
+
+
+def test_with_information_nothing_is_said(recwarn: pytest.WarningsRecorder) -> None:
+    result = reconstruct(NETWORK, plan_of(NETWORK, 8, 4), IMAGES)
+    assert not recwarn.list and "nearest" not in result.method
+
+
+@pytest.mark.parametrize("exponent", [-60, -20, 20, 60])
+def test_codes_do_not_depend_on_the_size_of_the_inputs(exponent: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 12, 40, generator=generator, dtype=torch.float64)
+    square, weights = x @ x.transpose(1, 2), torch.randn(2, 6, 12, generator=generator).double()
+    codes, grid = rounded(weights, square, 4, search=True)
+    again, other = rounded(weights, square * 2.0 ** (2 * exponent), 4, search=True)
+    assert torch.equal(codes, again) and torch.equal(grid.scale, other.scale)

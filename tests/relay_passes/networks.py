@@ -11,7 +11,14 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from relay_passes import AnnotateBitwidths, AnnotateRanges, Canonicalize, FuseBlocks, layer_specs
+from relay_passes import (
+    AnnotateBitwidths,
+    AnnotateRanges,
+    Canonicalize,
+    FoldFlattened,
+    FuseBlocks,
+    layer_specs,
+)
 from relay_passes.graph import bindings, op_name
 from tvm_mpq._tvm_compat import IRModule
 from tvm_mpq.frontends.torch import from_torch
@@ -89,7 +96,7 @@ def real_images(images: Images) -> torch.Tensor:
 
 def fused(model: nn.Module, shape: tuple[int, int, int] = SHAPE) -> IRModule:
     """``model`` as float blocks."""
-    return FuseBlocks()(Canonicalize()(imported(model, shape)))
+    return FuseBlocks()(FoldFlattened()(Canonicalize()(imported(model, shape))))
 
 
 def with_ranges(model: nn.Module, shape: tuple[int, int, int] = SHAPE) -> IRModule:

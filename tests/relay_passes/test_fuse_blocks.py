@@ -215,3 +215,52 @@ def test_a_constant_of_the_channels_is_an_offset(constant: torch.Tensor) -> None
     assert op_counts(blocks) == {"mpq.conv2d": 1}
     found = evaluate_float(blocks, real_images(images).numpy())
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+class Pyramid(nn.Module):
+    """Two maps pooled to their own sizes, flattened and joined."""
+
+    def __init__(self, sizes: tuple[tuple[int, int], ...], axis: int = 1) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 3, 1)
+        self.sizes, self.axis = sizes, axis
+        pixels = [(12 // h) * (12 // w) for h, w in sizes]
+        self.fc = nn.Linear(4 * pixels[0] + 3 * pixels[1], 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        maps = (self.a(x).relu(), self.b(x).relu())
+        pooled = [
+            functional.max_pool2d(one, size).flatten(1)
+            for one, size in zip(maps, self.sizes, strict=True)
+        ]
+        return self.fc(torch.cat(pooled, self.axis))
+
+
+@pytest.mark.parametrize("axis", [1, -1])
+@pytest.mark.parametrize("size", [(12, 12), (4, 6), (12, 3)])
+def test_flattened_maps_of_one_shape_are_joined(size: tuple[int, int], axis: int) -> None:
+    model = randomized(Pyramid((size, size), axis))
+    mod = fused(model, (12, 12, 3))
+    real = real_images(random_images(3, (12, 12, 3)))
+    difference = evaluate_float(mod, real.numpy()) - model(real).detach().numpy()
+    assert np.abs(difference).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    "sizes", [((3, 12), (12, 3)), ((12, 12), (6, 6)), ((6, 6), (12, 12)), ((4, 3), (3, 4))]
+)
+def test_flattened_maps_of_other_shapes_are_not(sizes: tuple[tuple[int, int], ...]) -> None:
+    with pytest.raises(
+        UnsupportedOperatorError, match=r"= concat: maps \(1, 4, .*one height and w"
+    ):
+        fused(randomized(Pyramid(sizes)), (12, 12, 3))
+
+
+def test_a_constant_cannot_be_joined() -> None:
+    class Joined(Sequence):
+        def __init__(self) -> None:
+            super().__init__(lambda x: torch.cat([x, self.map], 1), 9)
+            self.register_buffer("map", torch.ones(1, 1, 13, 14))
+
+    with pytest.raises(UnsupportedOperatorError, match="concat: a constant among its inputs"):
+        fused(randomized(Joined()))

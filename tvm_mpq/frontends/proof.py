@@ -17,7 +17,7 @@ from relay_passes.canonicalize import final_softmax
 from relay_passes.evaluate import evaluate_float
 from relay_passes.graph import name_of, shape_of
 from tvm_mpq._tvm_compat import IRModule, relax
-from tvm_mpq.errors import UnsupportedOperatorError
+from tvm_mpq.errors import InvalidValueError, UnsupportedOperatorError
 from tvm_mpq.frontends.float_program import Float32, float_program
 
 if TYPE_CHECKING:
@@ -97,6 +97,8 @@ def check_blocks(mod: IRModule, stages: Sequence[IRModule], images: Float32) -> 
     for image in images[:, None]:
         tensors, outputs = imported.run(image)
         expected = outputs[0] if dropped is None else tensors[name_of(dropped.args[0])]
+        if not np.isfinite(expected).all():
+            return  # ranges cannot be measured either, which names the layer
         for blocks in stages:
             _check_stage(blocks, image, expected, tensors)
 
@@ -160,6 +162,11 @@ def _compare_node(
         return
     found = tensors.get(name_of(variable))
     error = None if found is None else difference(found, value.float().numpy())
+    if error is not None and not value.isfinite().all():
+        raise InvalidValueError(
+            f"{layer_name(node)}: its outputs are NaN or infinite on inputs of ordinary size; check"
+            " its weights, and the variances and epsilon of a batch norm"
+        )
     if error is not None:
         raise UnsupportedOperatorError(
             f"{layer_name(node)}: TVM imports {_call_text(node)} with another meaning, off by"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tvm_mpq._tvm_compat import IRModule
 from tvm_mpq.errors import InvalidValueError, UnsupportedOperatorError
+from tvm_mpq.frontends.torch_values import check_dtypes, check_program
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +27,8 @@ def from_torch(
 
     Raises
     ------
-    InvalidValueError: a module in training mode, or one that torch cannot export.
+    InvalidValueError: a module in training mode, or one that torch cannot export; parameters of
+        another type than float32, NaN or infinity among them, a negative variance.
     UnsupportedOperatorError: an operator that TVM's importer does not know, or imports with another
         meaning: the module is compared with its source, tensor by tensor (see proof.py).
     """
@@ -39,6 +41,7 @@ def from_torch(
         warnings.simplefilter("ignore", FutureWarning)
         if isinstance(module, torch.nn.Module):
             module = _export(module, example_input)
+        check_program(module)
         decomposed = module.run_decompositions()
         _check_stateless(decomposed)
         mod, variables = _import(decomposed)
@@ -82,6 +85,7 @@ def _export(module: torch.nn.Module, example_input: Any) -> torch.export.Exporte
             f"torch model: example_input is {type(example_input).__name__}; expected a float32"
             " tensor [1, channels, height, width]"
         )
+    check_dtypes(module, example_input)
     try:
         return torch.export.export(module, (example_input,))
     except Exception as error:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from tvm_mpq.errors import DoesNotFitError, InvalidValueError
 from tvm_mpq.quant.bit_plan import BitPlan, Cut
@@ -32,6 +33,9 @@ from tvm_mpq.specs import WIDTHS, LayerSpec, weight_widths
 
 Key = tuple[str, str]  # ("weights", layer) or ("activations", tensor)
 WeightBytes = Callable[[LayerSpec, int], int]
+# What the largest damage of a table counts as for the solver, whose tolerances are absolute, 1e-6;
+# and by how much totals may differ that are taken as equal: for rounding in the solver.
+_WORST, _EQUAL = 1e6, 1e-5
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,7 @@ def sensitivity_bit_plan(
     widths: Sequence[int] = WIDTHS,
     memory_model: str = "two-tensor",
 ) -> BitPlan:
-    """The widths of least total damage within all ``limits``.
+    """The widths of least total damage within all ``limits``; among equals those of most bits.
 
     ``widths``: of the weights; 3 is for pointwise and dense layers only.
 
@@ -260,42 +264,58 @@ def _check_feasible(limits: Sequence[Limit]) -> None:
 def _solve(
     choices: Mapping[Key, Sequence[int]], damage: DamageTable, limits: Sequence[Limit]
 ) -> dict[Key, int]:
-    from scipy.optimize import Bounds, LinearConstraint, milp
-
+    """Of the widths of least damage, those with the most bits: none is narrow for nothing."""
     pairs = [(key, bits) for key, widths in choices.items() for bits in widths]
-    index = {pair: i for i, pair in enumerate(pairs)}
-    # A hair against every cut settles ties, always the same way.
-    cost = np.array([_costs(damage, key)[bits] + 1e-9 * (8 - bits) for key, bits in index])
-    choose_one = np.zeros((len(choices), len(index)))
-    for row, (key, widths) in enumerate(choices.items()):
-        choose_one[row, [index[key, bits] for bits in widths]] = 1
-    used = np.zeros((len(limits), len(index)))
-    for row, limit in enumerate(limits):
-        for key, costs in limit.costs.items():
-            for bits in choices[key]:
-                used[row, index[key, bits]] = costs[bits]
-    room = np.array([limit.budget - limit.fixed for limit in limits], float)
-    constraints = [LinearConstraint(choose_one, 1, 1)]
-    if len(limits):
-        # Rows in whole bytes: the solver's feasibility tolerance, 1e-6, is far below one.
-        constraints.append(LinearConstraint(used, -np.inf, room))
-    options = {"mip_rel_gap": 0.0}
-    with _quiet_stdout():
-        found = milp(
-            cost,
-            constraints=constraints,
-            integrality=np.ones(len(index)),
-            bounds=Bounds(0, 1),
-            options=options,
-        )
-    if found.x is None:
-        raise DoesNotFitError(
-            f"bit search: no widths satisfy all limits together ({found.message})"
-        )
-    chosen = {key: bits for (key, bits), i in index.items() if found.x[i] > 0.5}
+    harm = np.array([_costs(damage, key)[bits] for key, bits in pairs])
+    harm *= _WORST / (harm.max() or 1.0)
+    program = _Program(pairs, limits)
+    least = program.minimize(harm)
+    if least is None:
+        raise DoesNotFitError(f"bit search: no widths satisfy all limits together{program.reason}")
+    cut = np.array([8.0 - bits for _, bits in pairs])
+    widest = program.minimize(cut, np.append(harm, harm @ least + _EQUAL))
+    found = least if widest is None else widest
+    chosen = {key: bits for (key, bits), taken in zip(pairs, found, strict=True) if taken}
     for limit in limits:
         assert limit.used(chosen) <= limit.budget, limit.what
     return chosen
+
+
+class _Program:
+    """One of each tensor's widths, within limits; ``reason`` is why nothing was found."""
+
+    def __init__(self, pairs: Sequence[tuple[Key, int]], limits: Sequence[Limit]) -> None:
+        keys = {key: row for row, key in enumerate(dict.fromkeys(key for key, _ in pairs))}
+        self._choose_one = np.zeros((len(keys), len(pairs)))
+        self._used = np.zeros((len(limits), len(pairs)))
+        for column, (key, bits) in enumerate(pairs):
+            self._choose_one[keys[key], column] = 1
+            self._used[:, column] = [limit.costs.get(key, {}).get(bits, 0) for limit in limits]
+        self._room = np.array([limit.budget - limit.fixed for limit in limits], float)
+        self.reason = ""
+
+    def minimize(
+        self, cost: npt.NDArray[np.float64], bound: npt.NDArray[np.float64] | None = None
+    ) -> npt.NDArray[np.float64] | None:
+        """0 or 1 for each pair, or None; ``bound``: another row, and what it must not exceed."""
+        from scipy.optimize import Bounds, LinearConstraint, milp
+
+        constraints = [LinearConstraint(self._choose_one, 1, 1)]
+        if len(self._used):
+            # Rows in whole bytes: the solver's feasibility tolerance, 1e-6, is far below one.
+            constraints.append(LinearConstraint(self._used, -np.inf, self._room))
+        if bound is not None:
+            constraints.append(LinearConstraint(bound[:-1], -np.inf, bound[-1]))
+        with _quiet_stdout():
+            found = milp(
+                cost,
+                constraints=constraints,
+                integrality=np.ones(len(cost)),
+                bounds=Bounds(0, 1),
+                options={"mip_rel_gap": 0.0},
+            )
+        self.reason = f" ({found.message})"
+        return None if found.x is None else np.rint(found.x)
 
 
 @contextlib.contextmanager

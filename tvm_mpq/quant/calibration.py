@@ -10,6 +10,7 @@ from tvm_mpq.specs import WIDTHS
 
 METHODS = ("mse", "max")
 _BINS = 2048
+_LARGEST = 2.0**100  # beyond, float32 has no room for a histogram
 _CANDIDATES = np.linspace(0.1, 1.0, 91)
 
 Float64 = npt.NDArray[np.float64]
@@ -19,9 +20,11 @@ class RunningHistogram:
     """Histogram of a stream of values, symmetric around 0; its limit doubles when exceeded.
 
     The first values other than 0 set the limit, so that networks of any scale get the same bins.
+    ``name`` of what they are, for messages.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "an activation") -> None:
+        self._name = name
         self._limit = 0.0
         self._counts = np.zeros(_BINS, np.int64)
         self._zeros = 0
@@ -31,9 +34,10 @@ class RunningHistogram:
     def update(self, values: npt.NDArray[np.float32]) -> None:
         """Add values of any shape. Raises CalibrationError for NaN or infinity."""
         low, high = float(values.min()), float(values.max())
-        if not np.isfinite([low, high]).all():
+        if not max(-low, high) < _LARGEST:
             raise CalibrationError(
-                "calibration: an activation is NaN or infinite; check the weights and the images"
+                f"calibration: {self._name} is NaN, infinite or beyond {_LARGEST:.0e};"
+                " check the weights of this layer and of those before it, and the input range"
             )
         self._zeros += int((values == 0).sum())
         largest = max(-low, high)

@@ -10,6 +10,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.finite import check_finite
 from tvm_mpq.quant.icn import RealLayer
 from tvm_mpq.quant.result import Channels, Range
 
@@ -69,6 +70,8 @@ class Checkpoint:
             return None
         except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise InvalidValueError(f"{path}: damaged ({error}); remove it") from None
+        for key, array in arrays.items():
+            check_finite(f"{path}: layer {name}: {key}", array, "remove the file to solve it again")
         low, high = arrays.pop("limits")
         channels = Channels(arrays.pop("unit"), arrays.pop("offset"))
         return Solved(RealLayer(name, **arrays), channels, (float(low), float(high)))

@@ -8,6 +8,7 @@ whatever is reported or compared uses exact.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.quant.icn import (
     IcnParams,
     RealLayer,
@@ -225,6 +227,7 @@ def convolve(
     block: Block, x: torch.Tensor, weights: torch.Tensor, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
     """The block's convolution or dense product [N, O, H, W], zero-padded; ``bias`` [O]."""
+    check_dtype(block, x, weights)
     if block.op == "dense":
         return functional.linear(x.flatten(1), weights.flatten(1), bias)[:, :, None, None]
     top, left, bottom, right = block.padding
@@ -235,14 +238,27 @@ def convolve(
     return functional.conv2d(x, weights, bias, block.strides, padding, groups=block.groups)
 
 
+def check_dtype(block: Block, x: torch.Tensor, weights: torch.Tensor) -> None:
+    """Raise InvalidValueError where a network was converted as a whole, by ``half()`` say."""
+    if x.dtype != weights.dtype and not torch.is_autocast_enabled(x.device.type):
+        held, wanted = (str(dtype).removeprefix("torch.") for dtype in (weights.dtype, x.dtype))
+        raise InvalidValueError(
+            f"layer {block.name}: its weights are {held}, its inputs {wanted}; call"
+            f" model.{'double' if wanted == 'float64' else 'float'}() first: the network computes"
+            f" in {wanted}"
+        )
+
+
 def run_batches(
     module: Any, images: npt.NDArray[np.uint8], batch: int = 25
 ) -> npt.NDArray[np.float64]:
     """Real logits [N, classes] of uint8 images [N, H, W, C]."""
     scale = getattr(module, "logits_scale", 1.0)
+    held = chain(module.parameters(), module.buffers())
+    device = next((tensor.device for tensor in held), torch.device("cpu"))
     with torch.inference_mode():
         parts = [
-            module(torch.from_numpy(np.ascontiguousarray(images[i : i + batch])))
+            module(torch.from_numpy(np.ascontiguousarray(images[i : i + batch])).to(device)).cpu()
             for i in range(0, len(images), batch)
         ]
     return torch.cat(parts).numpy().astype(np.float64) * scale

@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from tvm_mpq.finite import check_finite
 from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.quant.quantization import Quantization
 from tvm_mpq.specs import WIDTHS, InputSpec
@@ -37,6 +38,8 @@ class Block:
     ranges: calibrated low, high for 8, 4 and 2 bits; empty for pools.
     x_means: calibrated mean of each input channel; None if weightless.
     copies: how many of the last channels repeat others (SplitChannels).
+
+    Raises InvalidValueError for NaN or infinity.
     """
 
     name: str
@@ -55,6 +58,12 @@ class Block:
     ranges: tuple[float, ...] = ()
     x_means: Float64 | None = None
     copies: int = 0
+
+    def __post_init__(self) -> None:
+        for field in ("weights", "g", "h", "clip_max", "ranges", "x_means"):
+            values = getattr(self, field)
+            if values is not None:
+                check_finite(f"layer {self.name}: {field}", values, "check the float network")
 
     @property
     def kernel_op(self) -> str:

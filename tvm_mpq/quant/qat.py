@@ -18,10 +18,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.finite import check_finite
 from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.quant.float_network import FloatTeacher, Observer, real_images, weightless
 from tvm_mpq.quant.icn import RealLayer, pool_params
-from tvm_mpq.quant.integer_network import IntegerNetwork, convolve
+from tvm_mpq.quant.integer_network import IntegerNetwork, check_dtype, convolve
 from tvm_mpq.quant.network import KEEPS_RANGE, WEIGHTED, Block, Float64, FloatNetwork
 from tvm_mpq.quant.quantizers import ActivationQuantizer, ChannelQuantizer, WeightQuantizer
 from tvm_mpq.quant.result import Channels, QuantizationResult, nearest_result
@@ -61,6 +63,7 @@ class QatLayer(nn.Module):
         ``x_offset``: real value of the inputs' code Zx, [I, 1, 1] or [1, 1, 1]; ``sx``: their step,
         [I] or [1]. ``y_origin``: the pre-activations that become code Zy begin there, [O] or [1].
         """
+        check_dtype(self.block, x, self.weight)
         weights = self.quantizer(self.weight)
         h: torch.Tensor = self.h
         if x_offset.requires_grad or x_offset.any():
@@ -92,14 +95,9 @@ class QatLayer(nn.Module):
     def real_layer(self) -> RealLayer:
         """Codes, grid, scale and offset; the offsets of inputs and outputs are not in them."""
         scale, zero = self.quantizer.grid(self.weight)
-        return RealLayer(
-            self.block.name,
-            self.quantizer.codes(self.weight).numpy(),
-            zero.detach().numpy().astype(np.uint8),
-            scale.detach().numpy().astype(np.float64),
-            self.g.detach().numpy().astype(np.float64),
-            self.h.detach().numpy().astype(np.float64),
-        )
+        codes = self.quantizer.codes(self.weight)
+        zw, sw, g, h = (v.detach().double().cpu().numpy() for v in (zero, scale, self.g, self.h))
+        return RealLayer(self.block.name, codes.cpu().numpy(), zw.astype(np.uint8), sw, g, h)
 
 
 class QatNetwork(nn.Module):
@@ -119,8 +117,9 @@ class QatNetwork(nn.Module):
         self._units = {name: unit.float()[:, None, None] for name, unit in units.items()}
         self.layers, self.quantizers = nn.ModuleDict(), nn.ModuleDict()
         self._ratios: dict[str, float] = {}
-        # In a list, so that it is no part of the module: its weights are not trained or saved.
-        self._float = [FloatTeacher(network)]
+        # One a device, because replicas on several share this module's attributes; not part of the
+        # module, because its weights are not trained or saved.
+        self._float = {torch.device("cpu"): FloatTeacher(network)}
         for block in network.blocks:
             key = _key(block)
             if block.op in WEIGHTED and block.name in start.layers:
@@ -210,7 +209,10 @@ class QatNetwork(nn.Module):
         return _key(block) not in self.quantizers and _key(block) not in self.layers
 
     def _run_float(self, block: Block, inputs: list[torch.Tensor]) -> torch.Tensor:
-        teacher = self._float[0].to(inputs[0].device)
+        device = inputs[0].device
+        if device not in self._float:
+            self._float[device] = FloatTeacher(self.network).to(device)
+        teacher = self._float[device]
         pairs = zip(block.inputs, inputs, strict=True)
         return teacher.run_block(block, [self._as_float(name, x) for name, x in pairs])
 
@@ -275,16 +277,20 @@ class QatNetwork(nn.Module):
         return replace(layer, g=g / shares, h=(h - self._offsets(block.name)) / shares)
 
     def _offsets(self, name: str) -> Float64:
-        return self.offset_of(name).detach().double().flatten().numpy()
+        return self.offset_of(name).detach().double().flatten().cpu().numpy()
 
     def _shares(self, name: str) -> Float64:
         """Step of each channel over that of the tensor."""
         step = self.step_of(name).double()
-        found: Float64 = (step / step.max()).numpy()
+        found: Float64 = (step / step.max()).cpu().numpy()
         return found
 
     def result(self) -> QuantizationResult:
-        """Codes, scales, ranges and what outputs stand for, as they are now."""
+        """Codes, scales, ranges and what outputs stand for, as they are now.
+
+        Raises InvalidValueError for NaN or infinity, and unless all parameters are float32.
+        """
+        self.check_values()
         trained = [b for b in self.network.weighted if _key(b) in self.layers]
         channels = {}
         for block in trained:
@@ -310,6 +316,17 @@ class QatNetwork(nn.Module):
             {"retrained": True},
             channels,
         )
+
+    def check_values(self) -> None:
+        """Raise InvalidValueError unless all parameters are finite float32 numbers."""
+        names = {_key(block): block.name for block in self.network.blocks}
+        for path, tensor in self.state_dict().items():
+            _, key, kind = path.split(".", 2)
+            what = f"retrained layer {names[key]}: {kind}"
+            if tensor.dtype != torch.float32:
+                raise InvalidValueError(f"{what} is {tensor.dtype}; call model.float() first")
+            fix = "the training diverged: go back to a checkpoint, or take a lower rate"
+            check_finite(what, tensor.cpu().numpy(), fix)
 
 
 def prepare(

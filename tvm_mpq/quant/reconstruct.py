@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -108,7 +109,8 @@ def reconstruct(
 ) -> QuantizationResult:
     """Weights, offsets and ranges for ``plan`` from unlabelled uint8 images [N, H, W, C].
 
-    Deterministic.
+    Deterministic. Where the inputs of a layer never change (one image, or copies of one) nothing
+    can be learned: its weights are rounded to nearest, which a warning and ``method`` tell.
 
     Parameters
     ----------
@@ -177,6 +179,7 @@ class _Reconstructor:
         self._channels = {network.input: Channels.plain(network.input_shape[0])}
         self._layers: dict[str, RealLayer] = {}
         self._ranges: dict[str, Range] = {}
+        self._uninformed: list[str] = []
 
     def run(self, until: str | None) -> QuantizationResult:
         """Every block in order, or those up to ``until``."""
@@ -198,6 +201,14 @@ class _Reconstructor:
         method: dict[str, Any] = {"reconstruction": asdict(self._options), "images": self._images}
         if self._start is not None:
             method["start"] = self._start.method
+        if self._uninformed:
+            method["nearest"] = self._uninformed
+            warnings.warn(
+                f"reconstruction: the inputs of {', '.join(self._uninformed)} are the same in all"
+                f" {self._images} images; weights there are rounded to nearest. Give images that"
+                " differ, typically 500",
+                stacklevel=3,
+            )
         method["seconds"] = round(time.perf_counter() - started, 1)
         return QuantizationResult(
             self._plan,
@@ -296,6 +307,8 @@ class _Reconstructor:
         assert block.weights is not None and block.g is not None and block.h is not None
         options, bits = self._options, self._plan.weights[block.name]
         covariance = self._covariance(block)
+        if covariance.is_empty:
+            self._uninformed.append(block.name)
         square = covariance.square
         units = torch.from_numpy(self._channels[block.inputs[0]].unit)
         shaped = units[:, None, None, None] if block.groups > 1 else units[:, None, None]

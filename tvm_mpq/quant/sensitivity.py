@@ -20,6 +20,7 @@ import torch
 from torch.nn import functional
 
 from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.finite import check_finite
 from tvm_mpq.progress import track
 from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.quant.calibration import rounding_shift
@@ -56,6 +57,8 @@ class DamageTable:
     multipliers: float = 0.0
 
     def __post_init__(self) -> None:
+        for field in ("baseline", "multipliers"):
+            check_finite(f"damage table: {field}", getattr(self, field), "measure again")
         for kind in ("weights", "activations"):
             for name, costs in getattr(self, kind).items():
                 for bits, cost in costs.items():

@@ -101,6 +101,13 @@ class Recipe:
                 )
         if not self.rates or self.rates[0][0] != 0:
             raise InvalidValueError(f"recipe: rates {self.rates}; the first must begin at epoch 0")
+        numbers = (self.clip_decay, self.range_decay, self.temperature, self.matching)
+        for value in (*numbers, *(rate for _, rate in self.rates)):
+            if not (math.isfinite(value) and value >= 0.0):
+                raise InvalidValueError(
+                    f"recipe: {value} among rates {self.rates}, decays, temperature and matching"
+                    f" {numbers}; expected finite numbers, 0 or more"
+                )
 
     def rate(self, epoch: int) -> float:
         """The learning rate of an epoch."""
@@ -184,6 +191,12 @@ class _Run:
             for images, labels in self._batches(self.epoch, self.step):
                 loss = self._one_step(images.to(self.device), labels.to(self.device))
                 self.step += 1
+                if not math.isfinite(loss):
+                    raise InvalidValueError(
+                        f"training: the loss is {loss} at step {self.step} of epoch {self.epoch};"
+                        f" take a lower rate, or check labels and start; {self.folder} has the"
+                        " last checkpoint"
+                    )
                 row = {
                     "epoch": self.epoch,
                     "step": self.step,
@@ -288,6 +301,7 @@ class _Run:
             writer.writerow(row)
 
     def _save(self) -> None:
+        self.student.check_values()
         if not self.rank:
             state = {
                 "recipe": asdict(self.recipe),
@@ -314,6 +328,7 @@ class _Run:
                 " give another folder, or remove it"
             )
         self.student.load_state_dict(state["student"])
+        self.student.check_values()
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.step = state["epoch"], state["step"]
 

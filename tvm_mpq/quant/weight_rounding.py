@@ -50,6 +50,8 @@ class Covariance:
         self._cross = torch.zeros_like(self._square)
         self._sum = torch.zeros(self.groups, taps, 1, dtype=torch.float64)
         self._teacher_sum = torch.zeros_like(self._sum)
+        self._low = torch.full((self.groups, taps), torch.inf)
+        self._high = -self._low
 
     def update(self, x: torch.Tensor, teacher: torch.Tensor | None = None) -> None:
         """Add quantized and, for ``cross``, float inputs, real float32 [N, C, H, W]."""
@@ -58,6 +60,8 @@ class Covariance:
         self._square += (patches @ transposed).double()
         self._sum += patches.sum(2, keepdim=True).double()
         self.count += patches.shape[2]
+        self._low = torch.minimum(self._low, patches.amin(2))
+        self._high = torch.maximum(self._high, patches.amax(2))
         if teacher is not None:
             wanted = self._patches(teacher)
             self._cross += (wanted @ transposed).double()
@@ -81,6 +85,11 @@ class Covariance:
         return grouped.reshape(self.groups, -1, images * positions)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether all inputs were the same at all positions: nothing can be learned from them."""
+        return bool((self._low == self._high).all())
+
+    @property
     def square(self) -> torch.Tensor:
         """cov(x, x), float64, shrunk towards its diagonal where positions are few for K inputs.
 
@@ -88,13 +97,19 @@ class Covariance:
         not span would look free of cost.
         """
         mean = self._sum / self.count
-        return self._shrunk(self._square / self.count - mean @ mean.transpose(1, 2))
+        found = self._shrunk(self._square / self.count - mean @ mean.transpose(1, 2))
+        return found * self._varies[:, :, None] * self._varies[:, None, :]
 
     @property
     def cross(self) -> torch.Tensor:
         """cov(teacher, x), float64, shrunk in the same way."""
         means = self._teacher_sum @ self._sum.transpose(1, 2) / self.count**2
-        return self._shrunk(self._cross / self.count - means)
+        return self._shrunk(self._cross / self.count - means) * self._varies[:, None, :]
+
+    @property
+    def _varies(self) -> torch.Tensor:
+        """1 for inputs that vary, else 0: the differences of large sums leave more than 0 there."""
+        return (self._low < self._high).double()
 
     def _shrunk(self, found: torch.Tensor) -> torch.Tensor:
         inputs = found.shape[1]
@@ -103,10 +118,26 @@ class Covariance:
 
 
 def ridge(square: torch.Tensor, damping: float) -> torch.Tensor:
-    """A multiple of the unit matrix: a fraction of the mean diagonal of each [K, K]."""
+    """A multiple of the unit matrix: a fraction of the mean diagonal of each [K, K]; 1 of zeros."""
     diagonal = square.diagonal(dim1=1, dim2=2).mean(1)
-    size = (damping * diagonal).clamp(min=1e-12)
+    size = torch.where(diagonal > 0, damping * diagonal, torch.ones_like(diagonal))
     return size[:, None, None] * torch.eye(square.shape[1], dtype=square.dtype)
+
+
+def solvable(square: torch.Tensor) -> torch.Tensor:
+    """Covariances [G, K, K], damped, positive definite, of a size of about 1.
+
+    Of inputs that say nothing (copies of one image) the unit matrix: weights for it are the nearest
+    ones. Where all inputs are nearly the same, rounding leaves only their variances.
+    """
+    size = square.diagonal(dim1=1, dim2=2).mean(1)
+    # A power of two changes no bit of what follows, and the thresholds there are in units of 1.
+    power = torch.where(size > 0, size / torch.frexp(size).mantissa, 1.0)
+    scaled = square / power[:, None, None]
+    damped = scaled + ridge(scaled, DAMPING)
+    failed = torch.linalg.cholesky_ex(damped).info > 0
+    alone = torch.diag_embed(damped.diagonal(dim1=1, dim2=2))
+    return torch.where(failed[:, None, None], alone, damped)
 
 
 @dataclass(frozen=True)
@@ -242,7 +273,7 @@ def rounded(
     ``search``: below 8 bits, look for better ranges and codes, which takes ten times as long and
     leaves about a tenth less of the output error.
     """
-    safe = square + ridge(square, DAMPING)
+    safe = solvable(square)
     grid = best_grid(weights, safe, bits)
     if method == "nearest":
         return grid.round(weights), grid
