@@ -112,7 +112,7 @@ def test_outputs_that_overflow_name_the_layer(monkeypatch: pytest.MonkeyPatch) -
         imported(model)
     monkeypatch.setattr("tvm_mpq.frontends.proof.check_import", lambda *_: None)
     with pytest.raises(CalibrationError, match="the output of conv2d_2 is NaN, infinite or beyond"):
-        calibrate(imported(model), random_images(8))
+        calibrate(imported(model), random_images(8), InputSpec())
 
 
 @pytest.mark.parametrize("value", POISON)
@@ -270,6 +270,7 @@ def rates(value: float) -> object:
             imported(small_net()),
             "host",
             calibration=random_images(4),
+            input_spec=InputSpec(),
             policy="sensitivity",
             latency=v,  # type: ignore[arg-type]
         ),
