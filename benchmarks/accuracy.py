@@ -307,7 +307,7 @@ class Bench:
             quantization = self.quantization
             started = time.perf_counter()
             deployment = build(self.model, Target("host"), quantization=quantization)
-            scale = deployment.description["logits_scale"]
+            scale = deployment.description.logits_scale
             while len(done) < len(images):
                 chunk = images[len(done) : len(done) + _CHUNK]
                 done += list(deployment.run(chunk).astype(np.float64) * scale)
@@ -379,7 +379,7 @@ def measure_deployment(folder: Path, images: Path) -> dict[str, Any]:
     from tvm_mpq.specs import parse_resize
 
     deployment = Deployment.load(folder)
-    size = deployment.description["input_shape"][0]
+    size = deployment.description.input_shape[0]
     crop = parse_resize(deployment.input_spec.resize)
     started = time.perf_counter()
     data, labels = datasets.load_labelled_images(images, size, crop)

@@ -315,14 +315,13 @@ class _Builder:
         from tvm_mpq.micro import generate_project
         from tvm_mpq.pipeline import describe
 
-        description = describe(integer, self._model.layers, stages)
-        description["policies"] = self._policies
+        description = describe(integer, self._model.layers, stages, self._policies)
         temporary = tempfile.TemporaryDirectory(prefix="tvm_mpq-")
         folder = Path(temporary.name)
         export_folder(
             generate_library(integer.program, stages),
             str(integer.module.script(show_meta=False)),
-            metadata(integer.program, stages, self._target, description),
+            metadata(integer.program, stages, self._target, description.to_json()),
             folder / MODEL,
         )
         if not self._target.is_host:

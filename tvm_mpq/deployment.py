@@ -7,12 +7,12 @@ import shutil
 import tempfile
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from tvm_mpq.codegen.archive import DESCRIPTION_VERSION
+from tvm_mpq.description import Description, read_description
 from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.specs import InputSpec
 from tvm_mpq.target import Target
@@ -75,7 +75,7 @@ class Deployment:
     def adopt(self, built: Deployment) -> None:
         """Stand for ``built`` from now on, whose files lie in this one's folder already."""
         self.integer, self.arena = built.integer, built.arena
-        for name in ("description", "firmware", "host_library"):
+        for name in ("_read", "firmware", "host_library"):
             self.__dict__.pop(name, None)
 
     @property
@@ -84,27 +84,19 @@ class Deployment:
         inside = self.folder / PROJECT / MODEL
         return inside if inside.is_dir() else self.folder / MODEL
 
+    @property
+    def description(self) -> Description:
+        """What is known of the network: layers, bits, input, logits scale, notes."""
+        return self._read[1]
+
     @cached_property
-    def description(self) -> dict[str, Any]:
-        """The ``tvm_mpq`` part of metadata.json: layers, bits, input, logits scale."""
-        path = self.model_folder / "metadata.json"
-        try:
-            ((self._name, content),) = json.loads(path.read_text())["modules"].items()
-            description: dict[str, Any] = content.get("tvm_mpq", {})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InvalidValueError(f"{path}: damaged ({error}); compile again") from None
-        version = description.get("description_version")
-        if version != DESCRIPTION_VERSION:
-            raise InvalidValueError(
-                f"{self.model_folder}: description version {version}, expected"
-                f" {DESCRIPTION_VERSION}; compile the network again with this tvm_mpq"
-            )
-        return description
+    def _read(self) -> tuple[str, Description]:
+        return read_description(self.model_folder)
 
     @property
     def input_spec(self) -> InputSpec:
         """How image bytes become real numbers."""
-        return InputSpec(**self.description["input_spec"])
+        return self.description.input_spec
 
     @cached_property
     def firmware(self) -> Firmware:
@@ -122,9 +114,9 @@ class Deployment:
 
         code = self.model_folder / "codegen" / "host"
         self._scratch = tempfile.TemporaryDirectory(prefix="tvm_mpq-host-")
-        classes = self.description["classes"]
+        classes = self.description.classes
         build = Path(self._scratch.name)
-        return HostLibrary(self._name, code / "include", code / "src", build, classes)
+        return HostLibrary(self._read[0], code / "include", code / "src", build, classes)
 
     def run(self, images: npt.NDArray[np.uint8], on: str = "host") -> npt.NDArray[np.int32]:
         """int32 logits [N, classes] of uint8 images [N, H, W, C] (or [classes] of [H, W, C]).
@@ -134,7 +126,7 @@ class Deployment:
         logits are ``logits * logits_scale``.
         """
         images = np.asarray(images)
-        shape = tuple(self.description["input_shape"])
+        shape = self.description.input_shape
         if images.dtype != np.uint8 or images.shape[-3:] != shape or images.ndim not in (3, 4):
             raise InvalidValueError(
                 f"images: {images.dtype} {list(images.shape)}; expected uint8 [N, {shape[0]},"
@@ -172,7 +164,7 @@ class Deployment:
 
         if on != "emulator":
             raise InvalidValueError(f"profile on {on!r}: allowed is 'emulator'")
-        layers = self.description["layers"]
+        layers = self.description.layers
         chosen = self._zeros() if image is None else np.asarray(image)
         return profile_on_emulator(self.firmware, layers, chosen, clock_mhz=clock_mhz)
 
@@ -180,11 +172,11 @@ class Deployment:
         """Where the cycles of one layer go: its functions, instruction by instruction."""
         from tvm_mpq.micro.profiling import annotate_on_emulator
 
-        layers = self.description["layers"]
+        layers = self.description.layers
         return annotate_on_emulator(self.firmware, layers, self._zeros(), layer)
 
     def _zeros(self) -> npt.NDArray[np.uint8]:
-        return np.zeros(tuple(self.description["input_shape"]), np.uint8)
+        return np.zeros(self.description.input_shape, np.uint8)
 
     def tune(
         self, trials: int = 8, on: str = "emulator", tracker: str | None = None

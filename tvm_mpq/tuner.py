@@ -109,14 +109,14 @@ def _outcome(before: Deployment, after: Deployment, result: TuningResult) -> Net
     old = before.profile()
     new = old if after is before else after.profile()
     pairs = zip(
-        before.description["layers"],
-        after.description["layers"],
+        before.description.layers,
+        after.description.layers,
         old.layers,
         new.layers,
         strict=True,
     )
     layers = tuple(
-        TunedLayer(a["name"], a["kernel"], b["kernel"], x.cycles, y.cycles) for a, b, x, y in pairs
+        TunedLayer(a.name, a.kernel, b.kernel, x.cycles, y.cycles) for a, b, x, y in pairs
     )
     found = (result.measured, result.known, result.failures, result.stopped)
     return NetworkTuning(old.cycles, new.cycles, new.cycles < old.cycles, layers, *found)
