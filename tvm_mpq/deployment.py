@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import math
 import shutil
 import tempfile
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from tvm_mpq.description import Description, read_description
 from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.files import convert, finish_install, new_path, read_json, temporary_folder
 from tvm_mpq.specs import InputSpec
 from tvm_mpq.target import Target
 
@@ -30,6 +32,35 @@ PROJECT = "project"
 MODEL = "model"
 DEPLOYMENT_FILE = "deployment.json"
 ARENA_PICTURE = "arena.svg"
+
+
+@dataclass(frozen=True)
+class TargetFields:
+    """A target as deployment.json holds it; budgets in bytes, none for the host."""
+
+    name: str
+    flash: int | None = None
+    ram: int | None = None
+    scratch: int = 32 * 1024
+    stack: int = 8 * 1024
+
+    @staticmethod
+    def of(target: Target) -> TargetFields:
+        """Inverse of ``read``."""
+        if target.is_host:
+            return TargetFields(target.name)
+        return TargetFields(target.name, target.flash, target.ram, target.scratch, target.stack)
+
+    def read(self) -> Target:
+        """The target. Raises InvalidValueError."""
+        return Target(
+            self.name, flash=self.flash, ram=self.ram, scratch=self.scratch, stack=self.stack
+        )
+
+
+@dataclass(frozen=True)
+class _Saved:
+    target: TargetFields
 
 
 class Deployment:
@@ -62,14 +93,15 @@ class Deployment:
         """A deployment saved by ``save`` or by ``tvm-mpq compile -o``."""
         folder = Path(folder)
         path = folder / DEPLOYMENT_FILE
-        try:
-            fields = json.loads(path.read_text())["target"]
-            return Deployment(folder, Target(fields.pop("name"), **fields))
-        except (FileNotFoundError, NotADirectoryError):
+        finish_install(folder)
+        if not path.is_file():
             raise InvalidValueError(
                 f"{folder}: no {DEPLOYMENT_FILE}; expected a folder made by tvm-mpq compile -o"
-            ) from None
-        except (ValueError, KeyError, TypeError) as error:
+            )
+        try:
+            saved = convert(read_json(path), _Saved, str(path))
+            return Deployment(folder, saved.target.read())
+        except InvalidValueError as error:
             raise InvalidValueError(f"{path}: damaged ({error}); compile again") from None
 
     def adopt(self, built: Deployment) -> None:
@@ -112,11 +144,17 @@ class Deployment:
         """The C sources built for this machine."""
         from tvm_mpq.codegen.host import HostLibrary
 
+        name, description = self._read
         code = self.model_folder / "codegen" / "host"
-        self._scratch = tempfile.TemporaryDirectory(prefix="tvm_mpq-host-")
-        classes = self.description.classes
-        build = Path(self._scratch.name)
-        return HostLibrary(self._read[0], code / "include", code / "src", build, classes)
+        self._scratch = temporary_folder("host")
+        return HostLibrary(
+            name,
+            code / "include",
+            code / "src",
+            Path(self._scratch.name),
+            math.prod(description.input_shape),
+            description.classes,
+        )
 
     def run(self, images: npt.NDArray[np.uint8], on: str = "host") -> npt.NDArray[np.int32]:
         """int32 logits [N, classes] of uint8 images [N, H, W, C] (or [classes] of [H, W, C]).
@@ -207,29 +245,17 @@ class Deployment:
         from tvm_mpq.codegen.archive import pack_library
 
         path = Path(path).resolve()
-        if path.exists():
-            raise InvalidValueError(f"{path} exists; give a new path, or remove it first")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as work:
-            made = Path(work) / path.name
+        with new_path(path) as made:
             if path.suffix == ".tar":
                 pack_library(self.model_folder, made)
             else:
                 shutil.copytree(self.model_folder, made)
-            made.rename(path)
         return path
 
     def save(self, folder: Path | str) -> Deployment:
         """Copy everything to a new folder; it appears whole or not at all."""
         folder = Path(folder).resolve()
-        if folder.exists():
-            raise InvalidValueError(f"{folder} exists; give a new path, or remove it first")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            shutil.copytree(self.folder, work, dirs_exist_ok=True)
-            work.chmod(0o755)
-            work.rename(folder)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        with new_path(folder) as made:
+            shutil.copytree(self.folder, made)
+            made.chmod(0o755)
         return Deployment(folder, self.target, self.integer, self.arena)

@@ -121,13 +121,15 @@ def _finish(folder: Path) -> None:
     ready = folder / _READY
     if not ready.is_dir():
         return
+    aside: list[Path] = []
     for source in sorted(ready.iterdir()):
         place = folder / source.name
         if place.is_dir() and not place.is_symlink():
-            place.rename(_work_name(folder / "stage"))
+            aside.append(place.rename(_work_name(folder / "stage")))
         source.replace(place)
     ready.rmdir()
-    clear_leftovers(folder / "stage", (os.getpid(),))
+    for old in aside:
+        _remove(old)
 
 
 @contextmanager
@@ -147,19 +149,21 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise InvalidValueError(
-                f"{path}: cannot be written: {os.strerror(error.errno)}; free some space"
-            ) from None
+        text = str(error.args[0]) if isinstance(error, shutil.Error) else ""
+        for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if error.errno == code or f"[Errno {code}]" in text:
+                raise InvalidValueError(
+                    f"{path}: cannot be written: {os.strerror(code)}; free some space"
+                ) from None
         raise
 
 
-def clear_leftovers(path: Path, dead: tuple[int, ...] = ()) -> None:
-    """Remove what killed processes (and those named) left beside ``path`` while they made it."""
+def clear_leftovers(path: Path) -> None:
+    """Remove what killed processes left beside ``path`` while they made it."""
     prefix = f".{path.name[:100]}.new-"
     with suppress(OSError):
         for found in path.parent.iterdir():
-            if found.name.startswith(prefix) and _is_left(found.name, dead):
+            if found.name.startswith(prefix) and _is_left(found.name):
                 _remove(found)
 
 
@@ -180,13 +184,11 @@ def _machine() -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
-def _is_left(name: str, dead: tuple[int, ...] = ()) -> bool:
+def _is_left(name: str) -> bool:
     """Whether ``name`` was made by a process of this machine that has ended."""
     match = re.search(r"-([0-9a-f]{8})-(\d{1,9})-\w+$", name)
     if match is None or match[1] != _machine():
         return False
-    if int(match[2]) in dead:
-        return True
     try:
         os.kill(int(match[2]), 0)
     except ProcessLookupError:
@@ -251,25 +253,27 @@ def _home_cache() -> Path | None:
         return None
 
 
-def cached(name: str, make: Callable[[], bytes]) -> Path | None:
-    """The file ``name`` of the user's cache, made when it is missing, damaged or someone else's.
+def cached(name: str, make: Callable[[], bytes]) -> tuple[bytes, Path | None]:
+    """What ``make`` gives, from the file ``name`` of the user's cache, and that file.
 
-    Its digest lies beside it. None where there is no cache.
+    It is made again when it is missing, damaged (its digest lies beside it) or someone else's.
+    There is no file where nothing can be kept.
     """
     folder = user_cache()
     if folder is None:
-        return None
+        return make(), None
     path, digest = folder / name, folder / f"{name}.sha256"
     with suppress(InvalidValueError, OSError):
-        if is_own(path) and read_text(digest) == sha256(read_bytes(path)):
-            return path
+        data = read_bytes(path)
+        if is_own(path) and is_own(digest) and read_text(digest) == sha256(data):
+            return data, path
     data = make()
     try:
         write_bytes(path, data)
         write_text(digest, sha256(data))
     except (InvalidValueError, OSError):  # a cache that cannot be written is no error
-        return None
-    return path
+        return data, None
+    return data, path
 
 
 def sha256(data: bytes) -> str:
