@@ -44,7 +44,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     clear_leftovers(path)
     work = _work_name(path)
     try:
-        with work.open("wb") as file, _named(path):
+        with _named(path), work.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

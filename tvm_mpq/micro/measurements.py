@@ -63,7 +63,8 @@ class Measurements:
             cycles = convert(content["cycles"], int, "cycles")
         except (InvalidValueError, KeyError):
             return False
-        self.known.setdefault(layer, {})[kernel] = cycles
+        if cycles > 0:
+            self.known.setdefault(layer, {})[kernel] = cycles
         return cycles > 0
 
 
