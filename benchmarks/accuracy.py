@@ -12,10 +12,10 @@ Calibration, reconstruction and retraining see imagenet_calib only; the measured
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import pickle
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -30,6 +30,7 @@ from benchmarks import datasets, mobilenet_v1_tflite
 from benchmarks.accuracy_rows import M100, ROWS, VWW, Row, Stage
 from benchmarks.mobilenet_v1 import load_keras_npz, predict, top1
 from tvm_mpq.errors import DoesNotFitError, InvalidValueError
+from tvm_mpq.files import write_bytes
 from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.specs import InputSpec, LayerSpec
 from tvm_mpq.target import Target, parse_bytes
@@ -307,7 +308,7 @@ class Bench:
             quantization = self.quantization
             started = time.perf_counter()
             deployment = build(self.model, Target("host"), quantization=quantization)
-            scale = deployment.description["logits_scale"]
+            scale = deployment.description.logits_scale
             while len(done) < len(images):
                 chunk = images[len(done) : len(done) + _CHUNK]
                 done += list(deployment.run(chunk).astype(np.float64) * scale)
@@ -379,7 +380,7 @@ def measure_deployment(folder: Path, images: Path) -> dict[str, Any]:
     from tvm_mpq.specs import parse_resize
 
     deployment = Deployment.load(folder)
-    size = deployment.description["input_shape"][0]
+    size = deployment.description.input_shape[0]
     crop = parse_resize(deployment.input_spec.resize)
     started = time.perf_counter()
     data, labels = datasets.load_labelled_images(images, size, crop)
@@ -398,15 +399,13 @@ def _say(text: str) -> None:
 
 
 def _write(path: Path, content: str | bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    temporary.replace(path)
+    write_bytes(path, content.encode() if isinstance(content, str) else content)
 
 
 def _save(path: Path, array: NDArray[Any]) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False, suffix=".tmp") as file:
-        np.save(file, array)
-    Path(file.name).replace(path)
+    file = io.BytesIO()
+    np.save(file, array)
+    write_bytes(path, file.getvalue())
 
 
 def _print(found: dict[str, Any]) -> None:

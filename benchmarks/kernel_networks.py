@@ -108,7 +108,7 @@ def measure(network: Network, mode: str) -> dict[str, Any]:
     """One JSON object, as a layer has it; x, w, y are 0 where widths are mixed."""
     deployment = built(network, mode)
     assert deployment.integer is not None
-    shape = deployment.description["input_shape"]
+    shape = deployment.description.input_shape
     image = np.random.default_rng(1).integers(0, 256, shape).astype(np.uint8)
     logits, cycles = run_on_emulator(
         deployment.firmware, image.reshape(1, -1), timeout=_RUN_SECONDS, cycles=True

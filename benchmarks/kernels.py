@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -20,6 +19,7 @@ from typing import Any, TextIO
 
 from benchmarks import kernel_networks
 from tvm_mpq.emulator import MODEL_ERROR
+from tvm_mpq.files import temporary_folder
 from tvm_mpq.kernels.choose import choose
 from tvm_mpq.kernels.spec import KernelSpec
 from tvm_mpq.micro.single_layer import Measurement, annotated, measure, random_layer
@@ -155,7 +155,7 @@ def main() -> None:
 def _show_layer(entry: Entry, arguments: argparse.Namespace, out: TextIO) -> dict[str, Any]:
     """Measure and print one layer; its JSON object."""
     layer = random_layer(entry.spec)
-    with tempfile.TemporaryDirectory(prefix="tvm_mpq-") as folder:
+    with temporary_folder("kernels") as folder:
         found = measure(layer, Path(folder))
         row = record(entry, found)
         print(format_row(entry, row), file=out, flush=True)

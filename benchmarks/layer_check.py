@@ -87,7 +87,7 @@ def _emulated_layers(
                 board.read_memory(address, step.spec.output.nbytes), step
             )
 
-    layers = deployment.description["layers"]
+    layers = deployment.description.layers
     profile_on_emulator(deployment.firmware, layers, image, on_layer=on_layer)
     return outputs
 

@@ -41,7 +41,7 @@ def network_cycles(
     """
     deployment = build(network, target, plan=plan, **options)
     profile = deployment.profile()
-    orders = [layer["order"] for layer in deployment.description["layers"]]
+    orders = [layer.order for layer in deployment.description.layers]
     firmware = deployment.firmware
     return NetworkCycles(
         firmware.arena_bytes,

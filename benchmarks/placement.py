@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from pathlib import Path
 
 from benchmarks.kernels import Entry, entries
+from tvm_mpq.files import temporary_folder
 from tvm_mpq.micro.single_layer import LINKER_SCRIPT, build, random_layer, run
 
 LAYERS = ("pw 14x14 192->192", "dw 3x3 s1 14x14x192")
@@ -41,7 +41,7 @@ def script(placement: str) -> str:
 
 def cycles(entry: Entry, placement: str) -> int:
     """Cycles of the second run of a layer."""
-    with tempfile.TemporaryDirectory(prefix="tvm_mpq-") as name:
+    with temporary_folder("placement") as name:
         folder = Path(name)
         path = folder / "placed.ld"
         path.write_text(script(placement))

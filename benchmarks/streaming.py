@@ -123,13 +123,13 @@ def measure(bar: Bar, data: Path | None) -> dict[str, Any]:
         target = f"stm32h7 -flash={bar.flash} -ram={bar.ram}"
         deployment = build(network, target, input_buffer=input_buffer, minimize="ram")
         firmware, description = deployment.firmware, deployment.description
-        orders = [layer["order"] for layer in description["layers"]]
+        orders = [layer.order for layer in description.layers]
         row[f"arena_{kind}"] = firmware.arena_bytes
         row[f"ram_{kind}"] = firmware.ram_bytes
         row[f"flash_{kind}"] = firmware.flash_bytes
         row[f"streamed_{kind}"] = orders.count("row by row")
-        row["activations"] = description["bits"]["activations"]
-        row["weights"] = description["bits"]["weights"]
+        row["activations"] = description.bits.activations
+        row["weights"] = description.bits.weights
         assert deployment.integer is not None
         layer_by_layer = plan_layer_by_layer(deployment.integer.program)
         row["arena_layer_by_layer"] = layer_by_layer.arena_bytes

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from benchmarks.mobilenet_v1 import predict, top1
 from benchmarks.train_demo import DEMO_INPUT, RESOLUTION, load_demo
 from tvm_mpq.emulator import Board
 from tvm_mpq.errors import ToolError
+from tvm_mpq.files import temporary_folder
 from tvm_mpq.frontends import from_torch
 from tvm_mpq.kernels.pack import pack_icn
 from tvm_mpq.kernels.spec import KernelSpec
@@ -117,7 +117,7 @@ def _icn_words(icn: IcnParams) -> np.ndarray:
 
 def _run(epilogue: str, phi: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, int]:
     """(codes [C, pixels], instructions of the second of two runs)."""
-    with tempfile.TemporaryDirectory(prefix="tvm_mpq-") as name:
+    with temporary_folder("variants") as name:
         folder = Path(name)
         defines = f"#define {epilogue.upper()}\n#define CHANNELS {CHANNELS}\n"
         defines += f"#define PIXELS {PIXELS}\n"

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tvm_mpq.deployment import ARENA_PICTURE, DEPLOYMENT_FILE, MODEL, PROJECT, Deployment
+from tvm_mpq.deployment import (
+    ARENA_PICTURE,
+    DEPLOYMENT_FILE,
+    MODEL,
+    PROJECT,
+    Deployment,
+    TargetFields,
+)
 from tvm_mpq.errors import DoesNotFitError, InvalidValueError
+from tvm_mpq.files import temporary_folder, write_text
 from tvm_mpq.memory.picture import arena_svg
 from tvm_mpq.memory.rows import INPUT_BUFFERS
 from tvm_mpq.memory.stages import MINIMIZE
 from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.quant.policies import POLICIES, PaperPolicy, SensitivityPolicy
-from tvm_mpq.recipe import Recipe
+from tvm_mpq.recipe import MEMORY_MODELS, Recipe
 from tvm_mpq.specs import MULTIPLIER_WIDTHS, WEIGHT_WIDTHS, WIDTHS, InputSpec
 from tvm_mpq.target import Target, as_target
 
@@ -31,7 +38,6 @@ if TYPE_CHECKING:
     from tvm_mpq.quant.bit_program import Limit
     from tvm_mpq.quant.result import QuantizationResult
 
-MEMORY_MODELS = ("streamed", "linked", "two-tensor")
 # The search is repeated with the bytes that linking showed; more rounds never changed a plan.
 _ROUNDS = 3
 
@@ -318,23 +324,22 @@ class _Builder:
         from tvm_mpq.micro import generate_project
         from tvm_mpq.pipeline import describe
 
-        description = describe(integer, self._model.layers, stages)
-        description["policies"] = self._policies
-        temporary = tempfile.TemporaryDirectory(prefix="tvm_mpq-")
+        description = describe(integer, self._model.layers, stages, self._policies)
+        temporary = temporary_folder("build")
         folder = Path(temporary.name)
         export_folder(
             generate_library(integer.program, stages),
             str(integer.module.script(show_meta=False)),
-            metadata(integer.program, stages, self._target, description),
+            metadata(integer.program, stages, self._target, description.to_json()),
             folder / MODEL,
         )
         if not self._target.is_host:
             generate_project(folder / MODEL, folder / PROJECT, self._target).build()
             shutil.rmtree(folder / MODEL)
         self._recipe(integer).save(folder, integer.module)
-        (folder / ARENA_PICTURE).write_text(arena_svg(stages))
-        fields = {"target": _target_fields(self._target)}
-        (folder / DEPLOYMENT_FILE).write_text(json.dumps(fields))
+        write_text(folder / ARENA_PICTURE, arena_svg(stages))
+        fields = {"target": asdict(TargetFields.of(self._target))}
+        write_text(folder / DEPLOYMENT_FILE, json.dumps(fields))
         return Deployment(folder, self._target, integer, stages.arena, temporary)
 
     def _recipe(self, integer: IntegerModel) -> Recipe:
@@ -349,10 +354,3 @@ class _Builder:
             self._input_buffer,
             self._policies,
         )
-
-
-def _target_fields(target: Target) -> dict[str, Any]:
-    if target.is_host:
-        return {"name": target.name}
-    limits = {key: getattr(target, key) for key in ("flash", "ram", "scratch", "stack")}
-    return {"name": target.name} | limits

@@ -148,11 +148,11 @@ def run(out: Path, images: tuple[Path, ...], on: str, top: int, as_json: bool) -
     from tvm_mpq.images import load_image
 
     deployment = Deployment.load(out)
-    height, width, channels = deployment.description["input_shape"]
+    height, width, channels = deployment.description.input_shape
     resize = deployment.input_spec.resize
     batch = np.stack([load_image(path, (height, width, channels), resize) for path in images])
     logits = deployment.run(batch, on=on)
-    scale = deployment.description["logits_scale"]
+    scale = deployment.description.logits_scale
     results: list[dict[str, Any]] = []
     for path, row in zip(images, logits, strict=True):
         best = np.argsort(-row, kind="stable")[:top]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import math
 import shutil
 import tempfile
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from tvm_mpq.codegen.archive import DESCRIPTION_VERSION
+from tvm_mpq.description import Description, read_description
 from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.files import convert, finish_install, new_path, read_json, temporary_folder
 from tvm_mpq.specs import InputSpec
 from tvm_mpq.target import Target
 
@@ -30,6 +32,35 @@ PROJECT = "project"
 MODEL = "model"
 DEPLOYMENT_FILE = "deployment.json"
 ARENA_PICTURE = "arena.svg"
+
+
+@dataclass(frozen=True)
+class TargetFields:
+    """A target as deployment.json holds it; budgets in bytes, none for the host."""
+
+    name: str
+    flash: int | None = None
+    ram: int | None = None
+    scratch: int = 32 * 1024
+    stack: int = 8 * 1024
+
+    @staticmethod
+    def of(target: Target) -> TargetFields:
+        """Inverse of ``read``."""
+        if target.is_host:
+            return TargetFields(target.name)
+        return TargetFields(target.name, target.flash, target.ram, target.scratch, target.stack)
+
+    def read(self) -> Target:
+        """The target. Raises InvalidValueError."""
+        return Target(
+            self.name, flash=self.flash, ram=self.ram, scratch=self.scratch, stack=self.stack
+        )
+
+
+@dataclass(frozen=True)
+class _Saved:
+    target: TargetFields
 
 
 class Deployment:
@@ -62,20 +93,21 @@ class Deployment:
         """A deployment saved by ``save`` or by ``tvm-mpq compile -o``."""
         folder = Path(folder)
         path = folder / DEPLOYMENT_FILE
-        try:
-            fields = json.loads(path.read_text())["target"]
-            return Deployment(folder, Target(fields.pop("name"), **fields))
-        except (FileNotFoundError, NotADirectoryError):
+        finish_install(folder)
+        if not path.is_file():
             raise InvalidValueError(
                 f"{folder}: no {DEPLOYMENT_FILE}; expected a folder made by tvm-mpq compile -o"
-            ) from None
-        except (ValueError, KeyError, TypeError) as error:
+            )
+        try:
+            saved = convert(read_json(path), _Saved, str(path))
+            return Deployment(folder, saved.target.read())
+        except InvalidValueError as error:
             raise InvalidValueError(f"{path}: damaged ({error}); compile again") from None
 
     def adopt(self, built: Deployment) -> None:
         """Stand for ``built`` from now on, whose files lie in this one's folder already."""
         self.integer, self.arena = built.integer, built.arena
-        for name in ("description", "firmware", "host_library"):
+        for name in ("_read", "firmware", "host_library"):
             self.__dict__.pop(name, None)
 
     @property
@@ -84,27 +116,19 @@ class Deployment:
         inside = self.folder / PROJECT / MODEL
         return inside if inside.is_dir() else self.folder / MODEL
 
+    @property
+    def description(self) -> Description:
+        """What is known of the network: layers, bits, input, logits scale, notes."""
+        return self._read[1]
+
     @cached_property
-    def description(self) -> dict[str, Any]:
-        """The ``tvm_mpq`` part of metadata.json: layers, bits, input, logits scale."""
-        path = self.model_folder / "metadata.json"
-        try:
-            ((self._name, content),) = json.loads(path.read_text())["modules"].items()
-            description: dict[str, Any] = content.get("tvm_mpq", {})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InvalidValueError(f"{path}: damaged ({error}); compile again") from None
-        version = description.get("description_version")
-        if version != DESCRIPTION_VERSION:
-            raise InvalidValueError(
-                f"{self.model_folder}: description version {version}, expected"
-                f" {DESCRIPTION_VERSION}; compile the network again with this tvm_mpq"
-            )
-        return description
+    def _read(self) -> tuple[str, Description]:
+        return read_description(self.model_folder)
 
     @property
     def input_spec(self) -> InputSpec:
         """How image bytes become real numbers."""
-        return InputSpec(**self.description["input_spec"])
+        return self.description.input_spec
 
     @cached_property
     def firmware(self) -> Firmware:
@@ -120,11 +144,17 @@ class Deployment:
         """The C sources built for this machine."""
         from tvm_mpq.codegen.host import HostLibrary
 
+        name, description = self._read
         code = self.model_folder / "codegen" / "host"
-        self._scratch = tempfile.TemporaryDirectory(prefix="tvm_mpq-host-")
-        classes = self.description["classes"]
-        build = Path(self._scratch.name)
-        return HostLibrary(self._name, code / "include", code / "src", build, classes)
+        self._scratch = temporary_folder("host")
+        return HostLibrary(
+            name,
+            code / "include",
+            code / "src",
+            Path(self._scratch.name),
+            math.prod(description.input_shape),
+            description.classes,
+        )
 
     def run(self, images: npt.NDArray[np.uint8], on: str = "host") -> npt.NDArray[np.int32]:
         """int32 logits [N, classes] of uint8 images [N, H, W, C] (or [classes] of [H, W, C]).
@@ -134,7 +164,7 @@ class Deployment:
         logits are ``logits * logits_scale``.
         """
         images = np.asarray(images)
-        shape = tuple(self.description["input_shape"])
+        shape = self.description.input_shape
         if images.dtype != np.uint8 or images.shape[-3:] != shape or images.ndim not in (3, 4):
             raise InvalidValueError(
                 f"images: {images.dtype} {list(images.shape)}; expected uint8 [N, {shape[0]},"
@@ -172,7 +202,7 @@ class Deployment:
 
         if on != "emulator":
             raise InvalidValueError(f"profile on {on!r}: allowed is 'emulator'")
-        layers = self.description["layers"]
+        layers = self.description.layers
         chosen = self._zeros() if image is None else np.asarray(image)
         return profile_on_emulator(self.firmware, layers, chosen, clock_mhz=clock_mhz)
 
@@ -180,11 +210,11 @@ class Deployment:
         """Where the cycles of one layer go: its functions, instruction by instruction."""
         from tvm_mpq.micro.profiling import annotate_on_emulator
 
-        layers = self.description["layers"]
+        layers = self.description.layers
         return annotate_on_emulator(self.firmware, layers, self._zeros(), layer)
 
     def _zeros(self) -> npt.NDArray[np.uint8]:
-        return np.zeros(tuple(self.description["input_shape"]), np.uint8)
+        return np.zeros(self.description.input_shape, np.uint8)
 
     def tune(
         self, trials: int = 8, on: str = "emulator", tracker: str | None = None
@@ -215,29 +245,17 @@ class Deployment:
         from tvm_mpq.codegen.archive import pack_library
 
         path = Path(path).resolve()
-        if path.exists():
-            raise InvalidValueError(f"{path} exists; give a new path, or remove it first")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as work:
-            made = Path(work) / path.name
+        with new_path(path) as made:
             if path.suffix == ".tar":
                 pack_library(self.model_folder, made)
             else:
                 shutil.copytree(self.model_folder, made)
-            made.rename(path)
         return path
 
     def save(self, folder: Path | str) -> Deployment:
         """Copy everything to a new folder; it appears whole or not at all."""
         folder = Path(folder).resolve()
-        if folder.exists():
-            raise InvalidValueError(f"{folder} exists; give a new path, or remove it first")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            shutil.copytree(self.folder, work, dirs_exist_ok=True)
-            work.chmod(0o755)
-            work.rename(folder)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        with new_path(folder) as made:
+            shutil.copytree(self.folder, made)
+            made.chmod(0o755)
         return Deployment(folder, self.target, self.integer, self.arena)

@@ -27,9 +27,9 @@ from relay_passes.annotate_ranges import check_images
 from relay_passes.float_network import float_network
 from relay_passes.graph import notes_of, shape_of, with_note
 from tvm_mpq._tvm_compat import IRModule, tvm
-from tvm_mpq.codegen.archive import DESCRIPTION_VERSION
-from tvm_mpq.codegen.program import Program, extract_program
+from tvm_mpq.codegen.program import Program, Step, extract_program
 from tvm_mpq.codegen.streaming import symbol
+from tvm_mpq.description import Description, InputRow, LayerDescription, WidthStrings
 from tvm_mpq.frontends.input_range import find_input_spec
 from tvm_mpq.frontends.proof import check_blocks
 from tvm_mpq.images import to_real
@@ -155,53 +155,60 @@ def select_kernels(
 
 
 def describe(
-    model: IntegerModel, layers: tuple[LayerSpec, ...], stages: StagePlan
-) -> dict[str, Any]:
-    """What a person wants to know of the network, as JSON: the ``tvm_mpq`` part of metadata."""
-    rows = []
-    stage_of = stages.stage_of[len(stages.stage_of) - len(model.program.steps) :]
-    for step, stage in zip(model.program.steps, stage_of, strict=True):
-        spec = step.spec
-        rows.append(
-            {
-                "name": step.name,
-                "stage": stage,
-                "order": stages.order_text(stage),
-                "ring_rows": stages.rings[step.output],
-                "kernel": spec.name,
-                "symbol": spec.symbol,
-                "constant": symbol(model.program, step.icn) if step.icn else "",
-                "inputs": [[t.channels, t.height, t.width] for t in spec.inputs],
-                "output": [spec.output.channels, spec.output.height, spec.output.width],
-                "x_bits": [t.bits for t in spec.inputs],
-                "w_bits": spec.w_bits,
-                "y_bits": spec.output.bits,
-                "macs": spec.macs,
-                "weight_bytes": 4 * spec.weight_words,
-                "side_bytes": 4 * spec.icn_words,
-                "output_bytes": spec.output.nbytes,
-                "scratch_bytes": spec.scratch_bytes,
-            }
-        )
-    x = model.program.tensors[model.program.input]
-    return {
-        "description_version": DESCRIPTION_VERSION,
-        "input_spec": model.input_spec.to_json(),
-        "input_shape": [x.height, x.width, x.channels],
-        "input_row": {"bytes": x.row_bytes, "rows": x.height},
-        "input_buffer": _input_buffer(stages),
-        "arena": [list(row) for row in stages.arena.rows()],
-        "stages": [list(row) for row in stages.rows()],
-        "classes": model.program.tensors[model.program.output].channels,
-        "logits_scale": model.program.logits_scale,
-        "rounding": model.rounding,
-        "plan": model.plan.to_json(),
-        "bits": {
-            "activations": model.plan.activation_string(layers),
-            "weights": model.plan.weight_string(layers),
-        },
-        "layers": rows,
-    }
+    model: IntegerModel,
+    layers: tuple[LayerSpec, ...],
+    stages: StagePlan,
+    policies: list[Any],
+    notes: tuple[Note, ...] = (),
+) -> Description:
+    """What a person wants to know of the network."""
+    program = model.program
+    first = len(stages.stage_of) - len(program.steps)
+    x = program.tensors[program.input]
+    return Description(
+        input_spec=model.input_spec,
+        input_shape=(x.height, x.width, x.channels),
+        input_row=InputRow(x.row_bytes, x.height),
+        input_buffer=_input_buffer(stages),
+        arena=tuple(stages.arena.rows()),
+        stages=tuple(stages.rows()),
+        classes=program.tensors[program.output].channels,
+        logits_scale=program.logits_scale,
+        rounding=model.rounding,
+        plan=model.plan,
+        bits=WidthStrings(model.plan.activation_string(layers), model.plan.weight_string(layers)),
+        layers=tuple(
+            _describe_layer(program, step, stages, stage)
+            for step, stage in zip(program.steps, stages.stage_of[first:], strict=True)
+        ),
+        policies=tuple(tuple(map(str, row)) for row in policies),
+        notes=notes,
+    )
+
+
+def _describe_layer(
+    program: Program, step: Step, stages: StagePlan, stage: int
+) -> LayerDescription:
+    spec = step.spec
+    return LayerDescription(
+        name=step.name,
+        stage=stage,
+        order=stages.order_text(stage),
+        ring_rows=stages.rings[step.output],
+        kernel=spec.name,
+        symbol=spec.symbol,
+        constant=symbol(program, step.icn) if step.icn else "",
+        inputs=tuple((t.channels, t.height, t.width) for t in spec.inputs),
+        output=(spec.output.channels, spec.output.height, spec.output.width),
+        x_bits=tuple(t.bits for t in spec.inputs),
+        w_bits=spec.w_bits,
+        y_bits=spec.output.bits,
+        macs=spec.macs,
+        weight_bytes=4 * spec.weight_words,
+        side_bytes=4 * spec.icn_words,
+        output_bytes=spec.output.nbytes,
+        scratch_bytes=spec.scratch_bytes,
+    )
 
 
 def _input_buffer(stages: StagePlan) -> str:

@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.files import convert, finish_install, read_json, read_text, sha256, write_text
+from tvm_mpq.memory.rows import INPUT_BUFFERS
+from tvm_mpq.memory.stages import MINIMIZE
 from tvm_mpq.quant.bit_plan import BitPlan
+from tvm_mpq.quant.icn import ROUNDINGS
 from tvm_mpq.specs import InputSpec, LayerSpec
 
 if TYPE_CHECKING:
     from tvm_mpq._tvm_compat import IRModule
 
+MEMORY_MODELS = ("streamed", "linked", "two-tensor")
 RECIPE_FILE = "recipe.json"
 MODULE_FILE = "integer.json"
 
@@ -36,36 +41,49 @@ class Recipe:
     input_buffer: str
     policies: list[Any]
 
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("rounding", ROUNDINGS),
+            ("memory_model", MEMORY_MODELS),
+            ("minimize", MINIMIZE),
+            ("input_buffer", INPUT_BUFFERS),
+        ):
+            if getattr(self, name) not in allowed:
+                raise InvalidValueError(
+                    f"recipe: {name} {getattr(self, name)!r}; allowed are {', '.join(allowed)}"
+                )
+
     def save(self, folder: Path, module: IRModule) -> None:
         """Write both files into ``folder``."""
         from tvm_mpq._tvm_compat import ir
 
+        text = ir.save_json(module)
         fields = asdict(self) | {"plan": self.plan.to_json()}
-        (folder / RECIPE_FILE).write_text(json.dumps(fields))
-        (folder / MODULE_FILE).write_text(ir.save_json(module))
+        write_text(folder / MODULE_FILE, text)
+        write_text(folder / RECIPE_FILE, json.dumps(fields | {"digest": _digest(fields, text)}))
 
     @staticmethod
     def load(folder: Path) -> tuple[Recipe, IRModule]:
         """Read both files; InvalidValueError when one is missing or damaged."""
         from tvm_mpq._tvm_compat import ir
 
+        finish_install(folder)
         try:
-            fields = json.loads((folder / RECIPE_FILE).read_text())
-            layers = [
-                layer | {name: tuple(layer[name]) for name in ("x", "x_elements")}
-                for layer in fields["layers"]
-            ]
-            fields |= {
-                "layers": tuple(LayerSpec(**layer) for layer in layers),
-                "plan": BitPlan.from_json(fields["plan"]),
-                "input_spec": InputSpec(**fields["input_spec"]),
-            }
-            return Recipe(**fields), ir.load_json((folder / MODULE_FILE).read_text())
-        except FileNotFoundError as error:
-            missing = Path(str(error.filename)).name
-            raise InvalidValueError(f"{folder}: no {missing}; compile the network again") from None
-        except Exception as error:  # TVM raises whatever its JSON reader raises
+            fields, text = read_json(folder / RECIPE_FILE), read_text(folder / MODULE_FILE)
+            # TVM trusts what it reads: it sees only what it wrote.
+            if not isinstance(fields, dict) or fields.pop("digest", None) != _digest(fields, text):
+                raise InvalidValueError(f"{folder / RECIPE_FILE}: damaged")
+            fields["plan"] = BitPlan.from_json(fields["plan"])
+            return convert(fields, Recipe, str(folder / RECIPE_FILE)), ir.load_json(text)
+        except InvalidValueError as error:
+            raise InvalidValueError(f"{error}; compile the network again") from None
+        except Exception as error:  # of another TVM release
             last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
             raise InvalidValueError(
-                f"{folder / RECIPE_FILE}: damaged ({last[:200]}); compile the network again"
+                f"{folder / RECIPE_FILE}: not of this release ({last[:200]}); compile the network"
+                " again"
             ) from None
+
+
+def _digest(fields: dict[str, Any], module: str) -> str:
+    return sha256((json.dumps(fields, sort_keys=True) + module).encode())

@@ -9,6 +9,7 @@ from typing import Any
 from tvm_mpq.builder import rebuild
 from tvm_mpq.deployment import Deployment
 from tvm_mpq.errors import DoesNotFitError, InvalidValueError
+from tvm_mpq.files import install, staged
 from tvm_mpq.kernels.choose import candidates
 from tvm_mpq.kernels.tuned import TunedTable, shipped_table
 from tvm_mpq.micro.places import as_place
@@ -109,14 +110,14 @@ def _outcome(before: Deployment, after: Deployment, result: TuningResult) -> Net
     old = before.profile()
     new = old if after is before else after.profile()
     pairs = zip(
-        before.description["layers"],
-        after.description["layers"],
+        before.description.layers,
+        after.description.layers,
         old.layers,
         new.layers,
         strict=True,
     )
     layers = tuple(
-        TunedLayer(a["name"], a["kernel"], b["kernel"], x.cycles, y.cycles) for a, b, x, y in pairs
+        TunedLayer(a.name, a.kernel, b.kernel, x.cycles, y.cycles) for a, b, x, y in pairs
     )
     found = (result.measured, result.known, result.failures, result.stopped)
     return NetworkTuning(old.cycles, new.cycles, new.cycles < old.cycles, layers, *found)
@@ -124,16 +125,7 @@ def _outcome(before: Deployment, after: Deployment, result: TuningResult) -> Net
 
 def _adopt(deployment: Deployment, built: Deployment) -> None:
     """Put the files of ``built`` in the place of the deployment's; its records stay."""
-    for source in built.folder.iterdir():
-        place = deployment.folder / source.name
-        work = deployment.folder / f".{source.name}.new"
-        old = deployment.folder / f".{source.name}.old"
-        if source.is_dir():
-            shutil.copytree(source, work)
-        else:
-            shutil.copy(source, work)
-        if place.is_dir():
-            place.rename(old)
-        work.rename(place)
-        shutil.rmtree(old, ignore_errors=True)
+    with staged(deployment.folder) as made:
+        shutil.copytree(built.folder, made, dirs_exist_ok=True)
+        install(made, deployment.folder)
     deployment.adopt(built)

@@ -93,3 +93,21 @@ def test_the_first_layers_are_retrained_by_stages(files: Path, tmp_path: Path) -
 def test_missing_budgets_are_told(files: Path) -> None:
     code, text = run(files)
     assert code == 2 and "give --start, --plan, or both --flash and --ram" in text
+
+
+def test_damaged_files_of_a_run_are_named(files: Path, tmp_path: Path) -> None:
+    options = ("-o", str(tmp_path))
+    code, text = run(files, *options, "--plan", str(tmp_path / "none.json"))
+    assert code == 2 and "none.json: no such file" in text
+    assert run(files, *options, "--flash", "90kB", "--ram", "12kB")[0] == 0
+    path = tmp_path / "checkpoint.pt"
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", b"\x80\x04K\x01.", whole[:500] + whole[501:]):
+        path.write_bytes(damaged)
+        code, text = run(files, *options, "--flash", "90kB", "--ram", "12kB")
+        assert code == 2 and "checkpoint.pt: not a checkpoint of a training" in text
+    torch.save({"epoch": 1}, path)
+    code, text = run(files, *options, "--flash", "90kB", "--ram", "12kB")
+    assert code == 2 and "checkpoint.pt: not a checkpoint of a training" in text
+    state = torch.load(path.parent / "checkpoint.pt")
+    assert state == {"epoch": 1}  # left as it was

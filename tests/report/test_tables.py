@@ -6,7 +6,10 @@ import json
 
 import pytest
 
+from tvm_mpq.description import Description
+from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.report.tables import Report
+from tvm_mpq.specs import InputSpec
 
 pytestmark = pytest.mark.null
 
@@ -14,6 +17,7 @@ pytestmark = pytest.mark.null
 def layer(name: str, kernel: str, w_bits: int, macs: int) -> dict:
     return {
         "name": name, "kernel": kernel, "inputs": [[3, 4, 5]], "output": [8, 2, 2],
+        "symbol": f"kernel_{name}", "constant": "",
         "x_bits": [8], "w_bits": w_bits, "y_bits": 4, "macs": macs, "weight_bytes": 1234,
         "side_bytes": 80, "output_bytes": 64, "scratch_bytes": 8,
         "stage": 0, "order": "row by row", "ring_rows": 2,
@@ -26,19 +30,27 @@ KERNEL = "conv3x3s2_x8w4y4_p4c2_smlad"
 @pytest.fixture()
 def report() -> Report:
     layers = [layer("conv2d_0", KERNEL, 4, 1_000_000), layer("gap_1", "gap_x4y4", 0, 0)]
-    description = {
+    plan = BitPlan({"x": 8}, {"conv2d_0": 4}, (), 2628, 124, 9999, 9999, "paper", "paper")
+    content = {
+        "description_version": 1,
+        "input_spec": InputSpec().to_json(),
+        "input_shape": [4, 5, 3],
+        "input_row": {"bytes": 15, "rows": 4},
+        "classes": 8,
+        "logits_scale": 0.5,
+        "rounding": "nearest",
         "layers": layers,
-        "plan": {"ro_bytes": 2628, "rw_bytes": 124},
+        "plan": plan.to_json(),
         "bits": {"activations": "4", "weights": "4"},
         "arena": [["region"], ["AXI_SRAM"]],
         "stages": [
             ["stage"],
-            *([0, name, "", "", 640] for name in ("conv2d_0", "gap_1")),
+            *(["0", name, "", "", "640"] for name in ("conv2d_0", "gap_1")),
             ["arena"],
         ],
         "input_buffer": "arena",
     }
-    return Report(description, None)
+    return Report(Description.from_json(content, "test"), None)
 
 
 def test_the_table_shows_every_layer_whole(report: Report) -> None:

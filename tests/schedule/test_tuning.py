@@ -14,6 +14,7 @@ from tvm_mpq._tvm_compat import s_tir
 from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.kernels.spec import KernelSpec
 from tvm_mpq.kernels.tuned import LayerClass
+from tvm_mpq.micro.measurements import DATABASE_FILE
 from tvm_mpq.micro.tuning import tune_layers
 from tvm_mpq.schedule.search import StripCostModel, guesses
 from tvm_mpq.schedule.space import canonical, design_spaces, kernel_of, points, workload
@@ -152,13 +153,30 @@ def test_ctrl_c_keeps_what_is_measured(tmp_path: Path) -> None:
     assert result.known == 2 and not set(place.ran) & set(rest.ran)
 
 
-@pytest.mark.parametrize("name", ["database_workload.json", "database_tuning_record.json"])
-def test_a_damaged_database_is_rejected(tmp_path: Path, name: str) -> None:
-    tune_layers([pointwise()], candidates_of, tmp_path, FakePlace(scratch_cost), trials=2)
-    (path,) = tmp_path.glob(f"fake-*/{name}")
-    path.write_text(path.read_text()[:-40] + "\n")
-    with pytest.raises(InvalidValueError, match="database is damaged.*remove the folder"):
-        tune_layers([pointwise()], candidates_of, tmp_path, FakePlace(scratch_cost), trials=3)
+DAMAGES = {
+    "a blank line": lambda lines: [lines[0], b"\n", *lines[1:]],
+    "a line of blanks at the end": lambda lines: [*lines, b"   \n"],
+    "a cut last line": lambda lines: [*lines[:-1], lines[-1][:-30]],
+    "no end of line": lambda lines: [*lines[:-1], lines[-1][:-1]],
+    "another figure": lambda lines: [lines[0].replace(b'"cycles": ', b'"cycles": 9'), *lines[1:]],
+    "deep nesting": lambda lines: [b"[" * 100_000 + b"\n", *lines],
+    "another release": lambda lines: [b'[0, [[[], []], [1e-05], {"kind": "c"}, []]]\n', *lines],
+    "zeros": lambda lines: [*lines, bytes(4096)],
+    "nothing": lambda lines: [],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_lines_are_dropped_and_the_rest_is_known(tmp_path: Path, damage: str) -> None:
+    tune_layers([pointwise()], candidates_of, tmp_path, FakePlace(scratch_cost), trials=3)
+    (path,) = tmp_path.glob(f"fake-*/{DATABASE_FILE}")
+    whole = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(DAMAGES[damage](whole)))
+    kept = [line for line in whole if line in path.read_bytes()]
+    place = FakePlace(scratch_cost)
+    result = tune_layers([pointwise()], candidates_of, tmp_path, place, trials=3)
+    assert (result.known, result.measured) == (len(kept), 3 - len(kept))
+    assert sorted(path.read_bytes().splitlines(keepends=True)) == sorted(whole)
 
 
 def test_trials_must_be_positive(tmp_path: Path) -> None:

@@ -11,8 +11,6 @@ from tvm_mpq.errors import InvalidValueError
 FORMAT_VERSION = 7
 # What microtvm_project/src/main.c is written against; the compiler compares it with the header's.
 ABI_VERSION = 1
-# Of the ``tvm_mpq`` part of metadata.json.
-DESCRIPTION_VERSION = 1
 
 
 def unpack_library(archive: Path, folder: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 from tvm_mpq.codegen.archive import FORMAT_VERSION
 from tvm_mpq.codegen.library import Library
 from tvm_mpq.codegen.program import Program
-from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.files import new_folder
 from tvm_mpq.memory.stages import StagePlan
 from tvm_mpq.target import Target
 
@@ -54,12 +52,7 @@ def export_folder(
     library: Library, module_text: str, description: dict[str, Any], folder: Path
 ) -> None:
     """Write the library as a folder; it appears whole or not at all."""
-    folder = folder.resolve()
-    if folder.exists():
-        raise InvalidValueError(f"{folder} exists; give a new path, or remove it first")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with new_folder(folder.resolve()) as work:
         host = work / "codegen" / "host"
         library.write(host / "include", host / "src")
         for name, content in (
@@ -70,7 +63,3 @@ def export_folder(
             path = work / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        work.chmod(0o755)
-        work.rename(folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
+from tvm_mpq.emulator.elf import open_elf
 from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.files import read_bytes
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def load_image(path: Path, base: int) -> Image:
     """
     if not path.is_file():
         raise InvalidValueError(f"firmware {str(path)!r}: no such file; build it first")
-    data = path.read_bytes()
+    data = read_bytes(path)
     image = _elf_image(path, base) if data[:4] == b"\x7fELF" else Image(path, [(base, data)], base)
     if len(image.read(image.vectors, 8)) < 8:
         raise InvalidValueError(
@@ -113,28 +115,24 @@ def load_image(path: Path, base: int) -> Image:
 
 
 def _elf_image(path: Path, base: int) -> Image:
-    try:
-        with path.open("rb") as file:
-            elf = ELFFile(file)
-            if elf["e_machine"] != "EM_ARM":
-                raise InvalidValueError(
-                    f"firmware {str(path)!r}: machine {elf['e_machine']}, expected EM_ARM;"
-                    " link it with arm-none-eabi-gcc"
-                )
-            segments = [
-                (segment["p_paddr"], segment.data())
-                for segment in elf.iter_segments("PT_LOAD")
-                if segment["p_filesz"]
-            ]
-            runs_from = [
-                (segment["p_vaddr"], segment["p_vaddr"] + segment["p_memsz"])
-                for segment in elf.iter_segments("PT_LOAD")
-            ]
-            section = elf.get_section_by_name(".isr_vector")
-            vectors = base if section is None else section["sh_addr"]
-            symbols, code = _symbols(elf)
-    except ELFError as error:
-        raise InvalidValueError(f"firmware {str(path)!r}: not a readable ELF: {error}") from error
+    with open_elf(path) as elf:
+        if elf["e_machine"] != "EM_ARM":
+            raise InvalidValueError(
+                f"firmware {str(path)!r}: machine {elf['e_machine']}, expected EM_ARM;"
+                " link it with arm-none-eabi-gcc"
+            )
+        segments = [
+            (segment["p_paddr"], segment.data())
+            for segment in elf.iter_segments("PT_LOAD")
+            if segment["p_filesz"]
+        ]
+        runs_from = [
+            (segment["p_vaddr"], segment["p_vaddr"] + segment["p_memsz"])
+            for segment in elf.iter_segments("PT_LOAD")
+        ]
+        section = elf.get_section_by_name(".isr_vector")
+        vectors = base if section is None else section["sh_addr"]
+        symbols, code = _symbols(elf)
     return Image(path, segments, vectors, symbols, code, runs_from)
 
 
@@ -176,11 +174,10 @@ def _code_ranges(elf: ELFFile, marks: list[tuple[int, str]]) -> list[tuple[int, 
 def _line_table(path: Path) -> list[tuple[int, str, int]]:
     """Sorted (address, file name, line); an empty name ends a sequence."""
     rows: list[tuple[int, str, int]] = []
-    with path.open("rb") as file:
-        if file.read(4) != b"\x7fELF":
-            return rows
-        file.seek(0)
-        elf = ELFFile(file)
+    if read_bytes(path)[:4] != b"\x7fELF":
+        return rows
+    # A message about a fault is worth more than its line numbers.
+    with suppress(InvalidValueError), open_elf(path) as elf:
         if not elf.has_dwarf_info():
             return rows
         dwarf = elf.get_dwarf_info()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import shutil
 import subprocess
-import tempfile
 from ctypes import POINTER, Structure, c_int32, c_int64, c_uint32, c_uint64, c_void_p
 from functools import cache
 from pathlib import Path
+
+from tvm_mpq.files import cached, sha256, temporary_folder
 
 PriceCallback = ctypes.CFUNCTYPE(c_int64, c_uint32)
 
@@ -126,38 +126,24 @@ def load_shim() -> ctypes.CDLL | None:
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None or os.environ.get("TVM_MPQ_EMULATOR_SHIM") == "0":
         return None
-    library = _build(compiler, Path(__file__).with_name("shim.c"))
-    if library is None:
+    source = Path(__file__).with_name("shim.c")
+    name = f"emulator-{sha256(source.read_bytes())[:16]}.so"
+    try:
+        _, library = cached(name, lambda: _compile(compiler, source))
+        if library is None:
+            return None
+        shim = ctypes.CDLL(str(library))
+    except (OSError, subprocess.SubprocessError):
         return None
-    shim = ctypes.CDLL(str(library))
     shim.board_new.restype = POINTER(BoardStruct)
     shim.host_time.restype = c_int64
     shim.board_free.argtypes = [POINTER(BoardStruct)]
     return shim
 
 
-def _build(compiler: str, source: Path) -> Path | None:
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
-    for folder in _cache_folders():
-        library = folder / f"emulator-{digest}.so"
-        if library.exists():
-            return library
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder) as work:
-                built = Path(work) / "shim.so"
-                command = [compiler, "-O2", "-shared", "-fPIC", str(source), "-o", str(built)]
-                subprocess.run(command, check=True, capture_output=True, timeout=120)
-                # Renaming is atomic, so that parallel test runs never load half a file.
-                built.replace(library)
-        except OSError:
-            continue
-        except subprocess.SubprocessError:
-            return None
-        return library
-    return None
-
-
-def _cache_folders() -> list[Path]:
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return [user / "tvm_mpq", Path(tempfile.gettempdir()) / f"tvm_mpq-{os.getuid()}"]
+def _compile(compiler: str, source: Path) -> bytes:
+    with temporary_folder("shim") as work:
+        built = Path(work) / "shim.so"
+        command = [compiler, "-O2", "-shared", "-fPIC", str(source), "-o", str(built)]
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        return built.read_bytes()

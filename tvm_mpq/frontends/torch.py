@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tvm_mpq._tvm_compat import IRModule
 from tvm_mpq.errors import InvalidValueError, UnsupportedOperatorError
+from tvm_mpq.frontends.pt2 import safe_archive
 from tvm_mpq.frontends.torch_values import check_dtypes, check_program
 
 if TYPE_CHECKING:
@@ -95,17 +99,35 @@ def _export(module: torch.nn.Module, example_input: Any) -> torch.export.Exporte
 def load_exported_program(path: Path) -> IRModule:
     """A ``.pt2`` file (torch.export.save) as a Relax module.
 
-    Raises InvalidValueError when the file is missing or is no exported program.
+    Nothing in the file is executed. Raises InvalidValueError when it is missing, is no exported
+    program, or holds something that torch would execute.
     """
     import torch
 
     if not path.is_file():
         raise InvalidValueError(f"model {path}: no such file")
+    archive = safe_archive(path)
     try:
-        program = torch.export.load(str(path))
+        with warnings.catch_warnings(), quiet("torch.export", "torch._export"):
+            warnings.simplefilter("ignore")
+            program = torch.export.load(archive)
     except Exception as error:
         raise InvalidValueError(
             f"model {path}: not a torch exported program ({type(error).__name__}); write it with"
             " torch.export.save(torch.export.export(model.eval(), (example,)), path)"
         ) from error
     return from_torch(program)
+
+
+@contextmanager
+def quiet(*loggers: str) -> Iterator[None]:
+    """Without the log of these libraries: what goes wrong is told in one message."""
+    found = [logging.getLogger(name) for name in loggers]
+    levels = [logger.level for logger in found]
+    for logger in found:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(found, levels, strict=True):
+            logger.setLevel(level)

@@ -7,6 +7,7 @@ import math
 from dataclasses import asdict, dataclass
 
 from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.files import convert, parse_json
 from tvm_mpq.kernels import lanes, pairs, planar
 from tvm_mpq.specs import (
     MULTIPLIER_WIDTHS,
@@ -102,12 +103,7 @@ class KernelSpec:
     @staticmethod
     def from_json(text: str) -> KernelSpec:
         """Inverse of ``to_json``."""
-        fields = json.loads(text)
-        fields["inputs"] = tuple(TensorSpec(**tensor) for tensor in fields["inputs"])
-        fields["output"] = TensorSpec(**fields["output"])
-        for name in ("kernel", "strides", "padding"):
-            fields[name] = tuple(fields[name])
-        return KernelSpec(**fields)
+        return convert(parse_json(text, "kernel"), KernelSpec, "kernel")
 
     @property
     def reduction(self) -> int:

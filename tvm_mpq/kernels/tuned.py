@@ -19,6 +19,7 @@ from typing import Any
 
 from tvm_mpq.emulator import MODEL_VERSION
 from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.files import read_json, write_text
 from tvm_mpq.kernels.spec import KernelSpec
 
 TABLE_VERSION = 1
@@ -166,11 +167,11 @@ class TunedTable:
         The log says what was left out. Raises InvalidValueError when the file is damaged.
         """
         try:
-            content = json.loads(path.read_text())
+            content = read_json(path)
             if content["version"] != TABLE_VERSION:
                 raise ValueError(f"version {content['version']}, expected {TABLE_VERSION}")
             records = [_record(row) for row in content["records"]]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise InvalidValueError(
                 f"{path}: no table of tuned kernels ({error}); remove it, or tune again"
             ) from None
@@ -185,9 +186,7 @@ class TunedTable:
         rows = [json.dumps(asdict(r.layer) | _own_fields(r)) for r in self.records.values()]
         body = ",\n".join(sorted(rows))
         text = f'{{"version": {TABLE_VERSION}, "records": [\n{body}\n]}}\n'
-        work = path.with_name(f".{path.name}.new")
-        work.write_text(text)
-        work.replace(path)
+        write_text(path, text)
 
 
 def _own_fields(record: TunedRecord) -> dict[str, Any]:
@@ -207,9 +206,15 @@ def _record(row: dict[str, Any]) -> TunedRecord:
         return found
 
     layer = LayerClass(**values(LayerClass))
-    if not re.fullmatch(r"\d+x\d+(x\d+)?(k\d+x\d+)?", layer.shape):
+    size = r"[1-9]\d{0,5}"
+    channels = "" if layer.op == "depthwise_conv2d" else f"x{size}"
+    if not re.fullmatch(f"{size}x{size}{channels}(k{size}x{size})?", layer.shape):
         raise ValueError(f"shape: {layer.shape!r}, expected for example '14x14x192'")
-    return TunedRecord(layer, **values(TunedRecord))
+    record = TunedRecord(layer, **values(TunedRecord))
+    for name in ("cycles", "macs"):
+        if not 0 <= getattr(record, name) < 1 << 62:
+            raise ValueError(f"{name}: {getattr(record, name)}, expected 0 to 2**62")
+    return record
 
 
 @cache

@@ -8,6 +8,7 @@ from pathlib import Path
 from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 
+from tvm_mpq.emulator.elf import open_elf
 from tvm_mpq.errors import DoesNotFitError
 from tvm_mpq.micro.library import TensorInfo
 from tvm_mpq.target import MemoryRegion, Target
@@ -59,8 +60,7 @@ class Firmware:
 
 def read_firmware(elf: Path, target: Target, module: str, output: TensorInfo) -> Firmware:
     """Measure ``elf``, a program linked by the project's linker script."""
-    with elf.open("rb") as file:
-        image = ELFFile(file)
+    with open_elf(elf) as image:
         symbols = _symbols_by_size(image)
         values = {
             s.name: s["st_value"] for s in image.get_section_by_name(".symtab").iter_symbols()
@@ -71,6 +71,7 @@ def read_firmware(elf: Path, target: Target, module: str, output: TensorInfo) ->
             if s["sh_flags"] & SH_FLAGS.SHF_ALLOC and s["sh_size"]
         ]
         loads = [(s["p_paddr"], s["p_filesz"]) for s in image.iter_segments("PT_LOAD")]
+        stack = values["__stack_top"] - values["__stack_limit"]
     by_memory = dict.fromkeys((region.name for region in target.regions), 0)
     for _, address, size in placed:
         by_memory[_memory_of(address, target).name] += size
@@ -86,7 +87,7 @@ def read_firmware(elf: Path, target: Target, module: str, output: TensorInfo) ->
         dtcm_bytes=by_memory["DTCM"],
         arena_bytes=sizes.get(f"tvmgen_{module}_arena", 0),
         scratch_bytes=sections.get(".tvm_scratch", 0),
-        stack_bytes=values["__stack_top"] - values["__stack_limit"],
+        stack_bytes=stack,
         symbols=symbols,
         output=output,
     )
@@ -131,8 +132,8 @@ def check_fit(firmware: Firmware) -> None:
 
 def symbol_at(elf: Path, address: int) -> str:
     """``function+0xoffset`` of ``address``, or the address itself where no function is."""
-    with elf.open("rb") as file:
-        for symbol in ELFFile(file).get_section_by_name(".symtab").iter_symbols():
+    with open_elf(elf) as image:
+        for symbol in image.get_section_by_name(".symtab").iter_symbols():
             start = symbol["st_value"] & ~1
             if symbol["st_info"]["type"] == "STT_FUNC" and 0 <= address - start < symbol["st_size"]:
                 return f"{symbol.name}+0x{address - start:x}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from tvm_mpq.codegen.archive import FORMAT_VERSION, c_name
 from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.files import read_json
 
 
 @dataclass(frozen=True)
@@ -46,18 +46,24 @@ class Library:
     def read(folder: Path) -> Library:
         """Read ``folder/metadata.json``; InvalidValueError names what is missing or wrong."""
         path = folder / "metadata.json"
-        try:
-            metadata = json.loads(path.read_text())
-        except FileNotFoundError:
+        if not path.is_file():
             raise InvalidValueError(
                 f"{folder}: no metadata.json; expected an unpacked Model Library Format folder,"
                 " as deployment.export_library(path) writes it"
-            ) from None
-        except ValueError as error:
-            raise InvalidValueError(f"{path}: not JSON ({error}); export it again") from None
+            )
+        metadata = read_json(path)
         try:
             return _parse(folder, metadata)
-        except (KeyError, TypeError, AttributeError, IndexError, StopIteration) as error:
+        except InvalidValueError:
+            raise
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            IndexError,
+            StopIteration,
+        ) as error:
             raise InvalidValueError(
                 f"{path}: {type(error).__name__} {error}; expected version {FORMAT_VERSION} with"
                 " modules.<name>.memory.functions.main[0].inputs and .outputs"
@@ -103,7 +109,7 @@ def _one_tensor(folder: Path, kind: str, tensors: dict[str, Any]) -> TensorInfo:
         )
     name, content = next(iter(tensors.items()))
     size, dtype = int(content["size"]), str(content["dtype"])
-    if size <= 0 or not re.fullmatch(r"u?int(8|16|32)", dtype):
+    if not 0 < size < 1 << 31 or not re.fullmatch(r"u?int(8|16|32)", dtype):
         raise InvalidValueError(
             f"{folder}: {kind} {name!r} has {size} bytes of {dtype}; expected at least one byte of"
             " uint8, int8, uint16, int16, uint32 or int32"

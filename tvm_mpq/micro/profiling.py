@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tvm_mpq.description import LayerDescription
 from tvm_mpq.emulator import MODEL_ERROR, Board
 from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.micro.firmware import Firmware
@@ -27,7 +28,7 @@ _SHOWN_SHARE = 0.02
 _RUN_STARTS, _RUN_ENDS = "board_cycles_start", "board_cycles_stop"
 _SP = 13
 
-Layers = Sequence[dict[str, Any]]
+Layers = Sequence[LayerDescription]
 
 
 @dataclass(frozen=True)
@@ -117,13 +118,13 @@ def annotate_on_emulator(
 
     Executions and cycles cover the whole inference: layers share functions.
     """
-    chosen = [layer for layer in layers if layer["name"] == name]
+    chosen = [layer for layer in layers if layer.name == name]
     if not chosen:
-        known = ", ".join(layer["name"] for layer in layers)
+        known = ", ".join(layer.name for layer in layers)
         raise InvalidValueError(f"layer {name!r}: not in this network; it has {known}")
     watcher = _Watcher(firmware, layers, None, 600.0, None)
     watcher.run(image)
-    return watcher.annotated(chosen[0]["symbol"])
+    return watcher.annotated(chosen[0].symbol)
 
 
 class _Watcher:
@@ -147,10 +148,10 @@ class _Watcher:
         )
         self._board = self._transport.board
         self._by_constant = {
-            (layer["symbol"], self._board.symbols.get(layer["constant"], 0)): index
+            (layer.symbol, self._board.symbols.get(layer.constant, 0)): index
             for index, layer in enumerate(layers)
         }
-        self._inputs = {layer["symbol"]: len(layer["inputs"]) for layer in layers}
+        self._inputs = {layer.symbol: len(layer.inputs) for layer in layers}
         self._sums = [dict[str, int]() for _ in layers]
         self._running: int | None = None
         self._before: Any = None
@@ -167,7 +168,7 @@ class _Watcher:
             run_timeout=self._timeout,
             elf=firmware.elf,
         )
-        idle = [layer["name"] for layer, s in zip(self._layers, self._sums, strict=True) if not s]
+        idle = [layer.name for layer, s in zip(self._layers, self._sums, strict=True) if not s]
         if idle:
             raise InvalidValueError(
                 f"{firmware.elf}: layer {idle[0]} never ran; its description belongs to another"
@@ -177,10 +178,10 @@ class _Watcher:
     def cost(self, index: int) -> LayerCost:
         """What layer ``index`` took."""
         layer, sums = self._layers[index], dict(self._sums[index])
-        size = layer["weight_bytes"] + layer["side_bytes"] + layer["output_bytes"]
+        size = layer.weight_bytes + layer.side_bytes + layer.output_bytes
         cycles, instructions = sums.pop("cycles"), sums.pop("instructions")
-        kind, macs = layer["kernel"], layer["macs"]
-        return LayerCost(layer["name"], kind, macs, cycles, instructions, sums, size)
+        kind, macs = layer.kernel, layer.macs
+        return LayerCost(layer.name, kind, macs, cycles, instructions, sums, size)
 
     def annotated(self, kernel: str) -> list[AnnotatedFunction]:
         """``kernel`` and what it calls, most expensive first."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +13,8 @@ import jinja2
 
 from tvm_mpq.codegen.archive import ABI_VERSION, pack_library, unpack_library
 from tvm_mpq.errors import InvalidValueError, ToolError
+from tvm_mpq.files import finish_install, install, new_folder, staged
+from tvm_mpq.micro.config import read_config
 from tvm_mpq.micro.firmware import Firmware, check_fit, read_firmware
 from tvm_mpq.micro.library import Library
 from tvm_mpq.target import Target
@@ -37,19 +38,12 @@ class Project:
     def open(folder: Path | str) -> Project:
         """The project that ``generate_project`` once wrote to ``folder``."""
         folder = Path(folder).resolve()
-        config = folder / "config.mk"
-        if not config.is_file():
+        if not (folder / "config.mk").is_file():
             raise InvalidValueError(
                 f"{folder}: no config.mk; expected a folder written by generate_project"
             )
-        values = dict(re.findall(r"(?m)^(\w+) \?= (\d+)$", config.read_text()))
-        target = Target(
-            "stm32h7",
-            flash=int(values["FLASH_BUDGET"]),
-            ram=int(values["RAM_BUDGET"]),
-            scratch=int(values["SCRATCH_LIMIT"]),
-            stack=int(values["STACK_SIZE"]),
-        )
+        finish_install(folder)
+        target = read_config(folder / "config.mk")
         return Project(folder, target, Library.read(folder / "model"))
 
     def build(self, timeout: float = 300.0) -> Firmware:
@@ -62,14 +56,11 @@ class Project:
         """
         require_tool("make")
         require_tool("arm-none-eabi-gcc")
-        work = Path(tempfile.mkdtemp(prefix=".build-", dir=self.folder))
-        try:
-            result = self._make(work, timeout)
+        with staged(self.folder) as work:
+            result = self._make(work / "build", timeout)
             if result.status != 0:
-                self._explain(work, result, timeout)
-            _replace(work, self.folder / "build")
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+                self._explain(work / "build", result, timeout)
+            install(work, self.folder)
         firmware = self._read(self.folder / "build")
         check_fit(firmware)
         return firmware
@@ -78,14 +69,11 @@ class Project:
         """Compile the same sources for qemu's mps2-an500; the ELF, in ``folder/build-qemu``."""
         require_tool("make")
         require_tool("arm-none-eabi-gcc")
-        work = Path(tempfile.mkdtemp(prefix=".build-", dir=self.folder))
-        try:
-            result = self._make(work, timeout, "PLATFORM=mps2_an500")
+        with staged(self.folder) as work:
+            result = self._make(work / "build-qemu", timeout, "PLATFORM=mps2_an500")
             if result.status != 0:
                 raise ToolError(f"building for qemu failed:\n{_first_errors(result.stderr)}")
-            _replace(work, self.folder / "build-qemu")
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+            install(work, self.folder)
         return self.folder / "build-qemu/firmware.elf"
 
     def firmware(self) -> Firmware:
@@ -95,7 +83,12 @@ class Project:
         return self._read(self.folder / "build")
 
     def _make(self, work: Path, timeout: float, *variables: str) -> ToolResult:
-        command = ["make", f"-j{os.cpu_count() or 1}", f"BUILD={work.name}", *variables]
+        command = [
+            "make",
+            f"-j{os.cpu_count() or 1}",
+            f"BUILD={work.relative_to(self.folder)}",
+            *variables,
+        ]
         # A make above this one must not hand down its job server or its variables.
         env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
         return run_tool(command, timeout=timeout, cwd=self.folder, env=env | {"LC_ALL": "C"})
@@ -140,16 +133,11 @@ def generate_project(
     project_dir = Path(project_dir).resolve()
     clock = clock_mhz or target.clock_mhz
     _check(Path(library), project_dir, target, clock)
-    work = Path(tempfile.mkdtemp(prefix=f".{project_dir.name}-", dir=project_dir.parent))
-    try:
+    with new_folder(project_dir) as work:
         _copy_library(Path(library), work)
         info = Library.read(work / "model")
         _copy_template(work)
         _render(work, info, target, clock)
-        work.chmod(0o755)
-        work.rename(project_dir)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return Project.open(project_dir)
 
 
@@ -211,16 +199,6 @@ def _render(work: Path, library: Library, target: Target, clock_mhz: int) -> Non
     for name in _RENDERED:
         text = environment.get_template(name).render(values)
         (work / name.removesuffix(".j2")).write_text(text)
-
-
-def _replace(new: Path, old: Path) -> None:
-    """Put ``new`` in the place of ``old``: by renames, so that no half of a build is ever seen."""
-    aside = old.with_name(f".old-{new.name}")
-    if old.exists():
-        old.rename(aside)
-    new.chmod(0o755)
-    new.rename(old)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _first_errors(text: str, count: int = 5) -> str:

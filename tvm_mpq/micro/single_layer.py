@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import shutil
-import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy.typing as npt
 from tvm_mpq.codegen.plain_c import KERNEL_INCLUDES, kernel_source
 from tvm_mpq.codegen.program import Program, Step
 from tvm_mpq.errors import ToolError
+from tvm_mpq.files import temporary_folder
 from tvm_mpq.kernels import reference
 from tvm_mpq.kernels.layout import pack_map, unpack_map
 from tvm_mpq.kernels.micro import micro_kernel_sources
@@ -129,8 +128,9 @@ def link(folder: Path, script: Path = LINKER_SCRIPT) -> Path:
 @cache
 def _micro_kernels() -> Path:
     """A folder with headers and objects of every micro-kernel, compiled once in a process."""
-    folder = tempfile.mkdtemp(prefix="tvm_mpq-kernels-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    owner = temporary_folder("kernels")
+    atexit.register(owner.cleanup)
+    folder = owner.name
     names = [str(FIRMWARE / "layer_main.c")]
     for name, text in micro_kernel_sources().items():
         (Path(folder) / name).write_text(text)

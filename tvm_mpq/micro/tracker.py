@@ -17,7 +17,6 @@ import signal
 import socket
 import struct
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from tvm_mpq.errors import BoardFaultError, InvalidValueError, ToolError
+from tvm_mpq.files import temporary_folder
 from tvm_mpq.kernels.layout import pack_map
 from tvm_mpq.micro.places import EmulatorPlace, Place, checked_cycles
 from tvm_mpq.micro.single_layer import ELF, RUN_TIMEOUT, Layer, is_exact, run_elf
@@ -197,7 +197,7 @@ def _measure(elf: bytes, data: bytes, request: str, serial_number: str | None) -
     """Cycles of the second run and the server's process, then the bytes of the output map."""
     server = os.getppid()  # a session is a child of its server
     options = json.loads(request)
-    with tempfile.TemporaryDirectory(prefix="tvm_mpq-rpc-") as folder:
+    with temporary_folder("rpc") as folder:
         path = Path(folder) / ELF
         path.write_bytes(elf)
         if options["on"] == "emulator":

@@ -1,8 +1,8 @@
 """Tuning: MetaSchedule with our own builder (arm-none-eabi-gcc) and runner, and a database.
 
-``tune_layers`` measures the candidates of each layer and returns the fastest as a table. The
-database (serialized modules of one TVM release) is the working format of a folder: it is read
-again when tuning goes on, for the same network or another one with equal layers.
+``tune_layers`` measures the candidates of each layer and returns the fastest as a table. What
+was measured is kept in a folder and read again when tuning goes on, for the same network or
+another one with equal layers.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from typing import Any
 
 from tvm_mpq import kernels
 from tvm_mpq import schedule as schedules
-from tvm_mpq._tvm_compat import s_tir, tvm
+from tvm_mpq._tvm_compat import tvm
 from tvm_mpq.emulator import MODEL_VERSION
 from tvm_mpq.errors import InvalidValueError, MpqError
+from tvm_mpq.files import temporary_folder
 from tvm_mpq.kernels.spec import KernelSpec
 from tvm_mpq.kernels.tuned import LayerClass, TunedRecord, TunedTable
+from tvm_mpq.micro.measurements import Measurements
 from tvm_mpq.micro.places import CLOCK_HZ, Place
 from tvm_mpq.micro.single_layer import random_layer
 from tvm_mpq.progress import Meter, meter
@@ -92,14 +94,13 @@ def tune_layers(
     trials: more than a layer has means exhaustive.
 
     The first Ctrl-C ends the search after the measurement that runs; what is done is kept.
-    Raises InvalidValueError when the database is damaged, ToolError without a compiler.
+    Raises ToolError without a compiler.
     """
     if trials < 1:
         raise InvalidValueError(f"trials: {trials}; expected at least 1")
     work = folder / f"{place.name}-{_stamp()}"
-    work.mkdir(parents=True, exist_ok=True)
-    database = _open_database(work)
-    tasks = _tasks(layers, candidates_of, _known(database, work))
+    database = Measurements(work)
+    tasks = _tasks(layers, candidates_of, database.known)
     result = TuningResult(known=sum(len(task.cycles) for task in tasks))
     left = sum(max(min(trials, len(t.ranked)) - len(t.cycles), 0) for t in tasks)
     if left:
@@ -130,7 +131,7 @@ def _tasks(
 
 def _search(
     tasks: list[_Task],
-    database: Any,
+    database: Measurements,
     place: Place,
     trials: int,
     stop: threading.Event,
@@ -146,7 +147,7 @@ def _search(
             return
         for spec, cycles in task.cycles.items():
             model.learn(spec, cycles / CLOCK_HZ)
-        with tempfile.TemporaryDirectory(prefix="tvm_mpq-tune-") as scratch:
+        with temporary_folder("tune") as scratch:
             meta_schedule.tune.tune_tasks(
                 tasks=[_context(task, trials, stop)],
                 task_weights=[1.0],
@@ -155,7 +156,7 @@ def _search(
                 num_trials_per_iter=place.batch,
                 builder=_Builder(place, Path(scratch)),
                 runner=_Runner(place),
-                database=database,
+                database=meta_schedule.database.MemoryDatabase(),
                 cost_model=model,
                 measure_callbacks=[
                     _Record(recorder, index),
@@ -242,7 +243,7 @@ class _Recorder:
     """Keeps every finished measurement at once, and says how far tuning is."""
 
     def __init__(
-        self, tasks: Sequence[_Task], database: Any, result: TuningResult, bar: Meter
+        self, tasks: Sequence[_Task], database: Measurements, result: TuningResult, bar: Meter
     ) -> None:
         self._tasks, self._database, self._result, self._bar = tasks, database, result, bar
 
@@ -252,15 +253,9 @@ class _Recorder:
         if error or not result.run_secs:
             self._result.failures[spec.symbol] = error or str(result.error_msg)
         else:
-            seconds = float(result.run_secs[0])
-            task.cycles[spec] = round(seconds * CLOCK_HZ)
+            task.cycles[spec] = round(float(result.run_secs[0]) * CLOCK_HZ)
             self._result.measured += 1
-            entry = self._database.commit_workload(workload(task.layer))
-            self._database.commit_tuning_record(
-                meta_schedule.database.TuningRecord(
-                    candidate.sch.trace, entry, [seconds], tvm.target.Target("c"), []
-                )
-            )
+            self._database.add(task.layer, spec, task.cycles[spec])
         best = task.best
         text = f"{best.name}: {task.cycles[best]} cycles" if best else "nothing measured"
         x = task.layer.x
@@ -307,36 +302,6 @@ def _interruptible() -> Iterator[threading.Event]:
         yield stop
     finally:
         signal.signal(signal.SIGINT, previous)
-
-
-def _open_database(folder: Path) -> Any:
-    try:
-        return meta_schedule.database.JSONDatabase(work_dir=str(folder))
-    except Exception as error:  # TVM raises whatever its JSON reader raises
-        raise _damaged(folder, error) from None
-
-
-def _known(database: Any, folder: Path) -> dict[KernelSpec, dict[KernelSpec, int]]:
-    """What a database holds: layer -> kernel -> cycles."""
-    found: dict[KernelSpec, dict[KernelSpec, int]] = {}
-    try:
-        for record in database.get_all_tuning_records():
-            module = record.workload.mod
-            layer = KernelSpec.from_json(str(module["main"].attrs["mpq.layer"]))
-            point = s_tir.Schedule(module)
-            record.trace.apply_to_schedule(point, remove_postproc=False)
-            cycles = round(float(record.run_secs[0]) * CLOCK_HZ)
-            found.setdefault(layer, {})[kernel_of(point.mod)] = cycles
-    except Exception as error:  # as above
-        raise _damaged(folder, error) from None
-    return found
-
-
-def _damaged(folder: Path, error: Exception) -> InvalidValueError:
-    last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-    return InvalidValueError(
-        f"{folder}: the tuning database is damaged ({last[:200]}); remove the folder to start again"
-    )
 
 
 def _stamp() -> str:

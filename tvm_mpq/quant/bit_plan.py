@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from dataclasses import field as dataclass_field
 from typing import Any
 
 from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.files import parse_json
 from tvm_mpq.specs import (
     MULTIPLIER_WIDTHS,
     WEIGHT_WIDTHS,
@@ -169,10 +169,7 @@ class BitPlan:
 
 
 def _parse(text: str | bytes) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
-        raise InvalidValueError(f"bit plan: not valid JSON: {error}") from error
+    return parse_json(text, "bit plan")
 
 
 def _read_cuts(cuts: Any) -> tuple[Cut, ...]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
 from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.files import read_text, write_text
 from tvm_mpq.finite import check_finite
 from tvm_mpq.quant.icn import RealLayer
 from tvm_mpq.quant.result import Channels, Range
+from tvm_mpq.zips import read_arrays, write_arrays
+
+_LAYER = ("codes", "zw", "sw", "g", "h")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,48 +36,41 @@ class Checkpoint:
     def __init__(self, folder: Path, key: str) -> None:
         self._folder = folder
         digest = hashlib.sha256(key.encode()).hexdigest()
-        folder.mkdir(parents=True, exist_ok=True)
         owner = folder / "key"
-        if owner.exists() and owner.read_text() != digest:
+        if owner.exists() and read_text(owner) != digest:
             raise InvalidValueError(
                 f"checkpoint {folder}: made with another network, plan, images or options;"
                 " give another folder, or remove it"
             )
-        owner.write_text(digest)
+        write_text(owner, digest)
 
     def write(self, solved: Solved) -> None:
         """Keep a finished layer."""
-        layer, path = solved.layer, self._path(solved.layer.name)
-        temporary = path.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            np.savez(
-                file,
-                codes=layer.codes,
-                zw=layer.zw,
-                sw=layer.sw,
-                g=layer.g,
-                h=layer.h,
-                unit=solved.channels.unit,
-                offset=solved.channels.offset,
-                limits=np.array(solved.limits),
-            )
-        temporary.replace(path)
+        layer = solved.layer
+        arrays = {key: getattr(layer, key) for key in _LAYER} | {
+            "unit": solved.channels.unit,
+            "offset": solved.channels.offset,
+            "limits": np.array(solved.limits),
+        }
+        write_arrays(self._path(layer.name), arrays)
 
     def read(self, name: str) -> Solved | None:
         """A finished layer, or None."""
         path = self._path(name)
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {key: file[key] for key in file.files}
-        except FileNotFoundError:
+        if not path.exists():
             return None
-        except (OSError, ValueError, EOFError, BadZipFile) as error:
+        try:
+            arrays = read_arrays(path)
+            if set(arrays) != {*_LAYER, "unit", "offset", "limits"} or len(arrays["limits"]) != 2:
+                raise InvalidValueError("not a layer of a checkpoint")
+            low, high = map(float, arrays.pop("limits"))
+        except (InvalidValueError, TypeError, ValueError) as error:
             raise InvalidValueError(f"{path}: damaged ({error}); remove it") from None
         for key, array in arrays.items():
             check_finite(f"{path}: layer {name}: {key}", array, "remove the file to solve it again")
-        low, high = arrays.pop("limits")
+        codes, zw, sw, g, h = (arrays[key] for key in _LAYER)
         channels = Channels(arrays.pop("unit"), arrays.pop("offset"))
-        return Solved(RealLayer(name, **arrays), channels, (float(low), float(high)))
+        return Solved(RealLayer(name, codes, zw, sw, g, h), channels, (low, high))
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.npz"

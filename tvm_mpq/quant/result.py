@@ -13,17 +13,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
 from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.files import convert, parse_json
 from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.quant.calibration import rounding_shift, weight_codes
 from tvm_mpq.quant.icn import ROUNDINGS, RealLayer
 from tvm_mpq.quant.network import KEEPS_RANGE, Block, FloatNetwork
 from tvm_mpq.specs import InputSpec
+from tvm_mpq.zips import read_arrays, write_arrays
 
 RESULT_VERSION = 2
 Range = tuple[float, float]
@@ -117,24 +118,21 @@ class QuantizationResult:
             "rounding": self.rounding,
             "method": self.method,
         }
-        temporary = path.with_name(f".{path.name}.tmp")
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)
-        temporary.replace(path)
+        arrays["header"] = np.array(json.dumps(header))
+        write_arrays(path, arrays, compressed=True)
         return path
 
     @staticmethod
     def load(path: Path | str) -> QuantizationResult:
         """Read a file of ``save``. Raises InvalidValueError for a damaged or foreign one."""
         path = Path(path)
+        if not path.exists():
+            raise InvalidValueError(f"{path}: no such quantization result")
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {key: file[key] for key in file.files}
-            header = json.loads(str(arrays.pop("header")))
+            arrays = read_arrays(path)
+            header = parse_json(str(arrays.pop("header")), "header")
             version = header["version"]
-        except FileNotFoundError:
-            raise InvalidValueError(f"{path}: no such quantization result") from None
-        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+        except (InvalidValueError, KeyError, TypeError) as error:
             raise InvalidValueError(f"{path}: not a quantization result ({error})") from None
         if version != RESULT_VERSION:
             raise InvalidValueError(
@@ -240,7 +238,7 @@ def _of_parts(
             plan=BitPlan.from_json(header["plan"]),
             layers=layers,
             ranges={name: (float(r[0]), float(r[1])) for name, r in header["ranges"].items()},
-            input_spec=InputSpec(**header["input_spec"]),
+            input_spec=convert(header["input_spec"], InputSpec, "input_spec"),
             rounding=header["rounding"],
             method=header["method"],
             channels={
@@ -249,7 +247,9 @@ def _of_parts(
                 if f"{name}/unit" in arrays
             },
         )
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    except InvalidValueError as error:
+        raise InvalidValueError(f"{path}: {error}") from None
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError, OverflowError) as error:
         raise InvalidValueError(f"{path}: not a quantization result ({error!r})") from None
 
 

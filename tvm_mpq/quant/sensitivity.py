@@ -20,6 +20,7 @@ import torch
 from torch.nn import functional
 
 from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.files import convert, read_json, write_text
 from tvm_mpq.finite import check_finite
 from tvm_mpq.progress import track
 from tvm_mpq.quant.bit_plan import BitPlan
@@ -268,18 +269,30 @@ class _Meter:
     def _read_cache(self) -> dict[str, float]:
         if self._cache is None or not self._cache.exists():
             return {}
-        try:
-            data = json.loads(self._cache.read_text())
-            return dict(data["damage"]) if data["key"] == self._key else {}
-        except (ValueError, KeyError, TypeError) as error:
-            raise InvalidValueError(f"{self._cache}: damaged ({error}); remove it") from None
+        key, damage = read_damages(self._cache)
+        return damage if key == self._key else {}
 
     def _write_cache(self) -> None:
         if self._cache is None:
             return
-        temporary = self._cache.with_name(f".{self._cache.name}.tmp")
-        temporary.write_text(json.dumps({"key": self._key, "damage": self._known}))
-        temporary.replace(self._cache)
+        write_text(self._cache, json.dumps({"key": self._key, "damage": self._known}))
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The file of damages; ``key`` tells what they were measured with."""
+
+    key: str
+    damage: dict[str, float]
+
+
+def read_damages(path: Path) -> tuple[str, dict[str, float]]:
+    """(what tells the run, damages) of a file that a run keeps; InvalidValueError if damaged."""
+    try:
+        kept = convert(read_json(path), _Kept, "damages")
+        return kept.key, kept.damage
+    except InvalidValueError as error:
+        raise InvalidValueError(f"{path}: damaged ({error}); remove it") from None
 
 
 def rounded_layer(block: Block, square: torch.Tensor, bits: int) -> RealLayer:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -31,6 +32,7 @@ from torch import distributed
 from torch.utils.data import Dataset
 
 from tvm_mpq.errors import InvalidValueError, MpqError
+from tvm_mpq.files import read_text
 from tvm_mpq.images import SUFFIXES, load_image
 from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.quant.float_network import FloatTeacher
@@ -76,13 +78,14 @@ class LabelledFolder(Dataset[tuple[torch.Tensor, int]]):
 
 
 def _listed(folder: Path) -> list[tuple[Path, int]]:
-    with (folder / "images.csv").open(newline="", encoding="utf-8") as lines:
-        try:
-            return [(folder / r["file"], int(r["label_0based"])) for r in csv.DictReader(lines)]
-        except (KeyError, ValueError) as error:
-            raise InvalidValueError(
-                f"{folder / 'images.csv'}: {error}; expected columns file and label_0based"
-            ) from None
+    path = folder / "images.csv"
+    rows = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    try:
+        return [(folder / row["file"], int(row["label_0based"])) for row in rows]
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
+        raise InvalidValueError(
+            f"{path}: {error}; expected columns file and label_0based"
+        ) from None
 
 
 def _walked(folder: Path) -> list[tuple[Path, int]]:
@@ -102,7 +105,7 @@ def _plan(model: Any, plan: Path | None, flash: str | None, ram: str | None) -> 
     from tvm_mpq.target import parse_bytes
 
     if plan is not None:
-        return BitPlan.from_json(plan.read_text())
+        return BitPlan.from_json(read_text(plan))
     if flash is None or ram is None:
         raise InvalidValueError("widths: give --start, --plan, or both --flash and --ram")
     return paper_bit_plan(model.layers, parse_bytes(flash), parse_bytes(ram))
@@ -146,7 +149,7 @@ def main(**options: Any) -> None:
     """Retrain MODEL.pt2 (torch.export.save) for a bit plan; the paper's recipe by default."""
     try:
         _main(**options)
-    except MpqError as error:
+    except (MpqError, OSError) as error:
         click.echo(f"tvm_mpq.quant.train: {error}", err=True)
         sys.exit(2)
 

@@ -8,6 +8,7 @@ processes with half the batch make the same steps as one. A run is a folder: ``c
 from __future__ import annotations
 
 import csv
+import io
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,10 +22,13 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.files import write_bytes
 from tvm_mpq.quant.float_network import FloatTeacher, Observer
+from tvm_mpq.quant.metrics import METRICS_FILE, keep_metrics
 from tvm_mpq.quant.network import KEEPS_RANGE, Block, FloatNetwork
 from tvm_mpq.quant.qat import QatLayer, QatNetwork
 from tvm_mpq.quant.quantizers import ChannelQuantizer
+from tvm_mpq.zips import read_members
 
 Outputs = dict[str, torch.Tensor]
 
@@ -292,7 +296,7 @@ class _Run:
     def _log(self, row: dict[str, Any]) -> None:
         if self.rank:
             return
-        path = self.folder / "metrics.csv"
+        path = self.folder / METRICS_FILE
         new = not path.exists()
         with path.open("a", newline="") as file:
             writer = csv.DictWriter(file, list(row))
@@ -310,27 +314,62 @@ class _Run:
                 "student": self.student.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
             }
-            temporary = self.folder / ".checkpoint.tmp"
-            torch.save(state, temporary)
-            temporary.replace(self.folder / "checkpoint.pt")
+            file = io.BytesIO()
+            torch.save(state, file)
+            write_bytes(self.folder / "checkpoint.pt", file.getvalue())
         if self.world > 1:
             distributed.barrier()
 
     def _resume(self) -> None:
         path = self.folder / "checkpoint.pt"
-        if not path.exists():
-            return
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        wanted = asdict(self.recipe) | {"epochs": state["recipe"]["epochs"]}
-        if state["recipe"] != wanted | {"save_every": state["recipe"]["save_every"]}:
+        if path.exists():
+            state = _read_state(path, self.device)
+            self._check_recipe(path, state["recipe"])
+            try:
+                self.student.load_state_dict(state["student"])
+                self.optimizer.load_state_dict(state["optimizer"])
+            except Exception as error:  # torch raises by what differs
+                raise InvalidValueError(
+                    f"{path}: of another network ({_first_line(error)});"
+                    " give another folder, or remove it"
+                ) from None
+            self.student.check_values()
+            self.epoch, self.step = state["epoch"], state["step"]
+        if not self.rank:
+            keep_metrics(self.folder / METRICS_FILE, self.epoch, self.step)
+
+    def _check_recipe(self, path: Path, found: dict[str, Any]) -> None:
+        free = {name: found.get(name) for name in ("epochs", "save_every")}
+        if found != asdict(self.recipe) | free:
             raise InvalidValueError(
-                f"{path}: trained with recipe {state['recipe']}, now {asdict(self.recipe)};"
+                f"{path}: trained with recipe {found}, now {asdict(self.recipe)};"
                 " give another folder, or remove it"
             )
-        self.student.load_state_dict(state["student"])
-        self.student.check_values()
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.epoch, self.step = state["epoch"], state["step"]
+
+
+def _read_state(path: Path, device: torch.device) -> dict[str, Any]:
+    """A checkpoint; nothing in it is executed. InvalidValueError for a damaged or foreign file."""
+    try:
+        members = read_members(path)  # checksums, which torch does not verify
+        del members
+        state = torch.load(path, map_location=device, weights_only=True)
+        kinds = {"recipe": dict, "epoch": int, "step": int, "student": dict, "optimizer": dict}
+        if not all(isinstance(state[name], kind) for name, kind in kinds.items()):
+            raise InvalidValueError("fields of other types")
+        if min(state["epoch"], state["step"]) < 0:
+            raise InvalidValueError("a negative epoch or step")
+    except Exception as error:  # torch raises whatever its reader meets
+        raise InvalidValueError(
+            f"{path}: not a checkpoint of a training ({_first_line(error)});"
+            " give another folder, or remove it"
+        ) from None
+    found: dict[str, Any] = state
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return " ".join(lines[0].split())[:200]
 
 
 def _matched(network: FloatNetwork) -> list[str]:

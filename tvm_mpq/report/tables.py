@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from tvm_mpq.description import Description, LayerDescription
     from tvm_mpq.micro import Firmware
 
 
@@ -18,25 +19,19 @@ class Report:
 
     Attributes
     ----------
-    description: the ``tvm_mpq`` part of metadata.json. firmware: None for the host target.
+    firmware: None for the host target.
     """
 
-    description: dict[str, Any]
+    description: Description
     firmware: Firmware | None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object; all sizes in bytes."""
-        plan = self.description["plan"]
-        content: dict[str, Any] = {
-            "bits": self.description["bits"],
-            "ro_bytes": plan["ro_bytes"],
-            "rw_bytes": plan["rw_bytes"],
-            "macs": sum(layer["macs"] for layer in self.description["layers"]),
-            "layers": self.description["layers"],
-            "arena": self.description["arena"],
-            "stages": self.description["stages"],
-            "input_buffer": self.description["input_buffer"],
-            "policies": self.description.get("policies", []),
+        known = self.description.to_json()
+        content: dict[str, Any] = {name: known[name] for name in _TOLD} | {
+            "ro_bytes": self.description.plan.ro_bytes,
+            "rw_bytes": self.description.plan.rw_bytes,
+            "macs": self.description.macs,
         }
         if self.firmware is not None:
             content["elf"] = elf_sizes(self.firmware)
@@ -51,7 +46,7 @@ class Report:
         console.print(self._layers())
         console.print(self._stages())
         console.print(self._totals())
-        if self.description.get("policies"):
+        if self.description.policies:
             console.print(self._policies())
         if self.firmware is not None:
             console.print(self._sections())
@@ -64,19 +59,19 @@ class Report:
             table.add_column(heading)
         for heading in ("MACs", "weight bytes", "side bytes", "output bytes"):
             table.add_column(heading, justify="right")
-        layers = self.description["layers"]
+        layers = self.description.layers
         for layer in layers:
             table.add_row(
-                layer["name"],
-                f"{layer['stage']} {layer['order']}",
-                layer["kernel"],
-                " ".join(_shape(shape) for shape in layer["inputs"]),
-                _shape(layer["output"]),
+                layer.name,
+                f"{layer.stage} {layer.order}",
+                layer.kernel,
+                " ".join(_shape(shape) for shape in layer.inputs),
+                _shape(layer.output),
                 _bits(layer),
-                *(f"{layer[key]:,}" for key in _SUMMED),
+                *(f"{getattr(layer, key):,}" for key in _SUMMED),
             )
         table.add_section()
-        sums = [sum(layer[key] for layer in layers) for key in _SUMMED[:3]]
+        sums = [sum(getattr(layer, key) for layer in layers) for key in _SUMMED[:3]]
         table.add_row("total", "", "", "", "", "", *(f"{value:,}" for value in sums), "")
         return table
 
@@ -87,20 +82,20 @@ class Report:
             table.add_column(heading)
         for heading in ("MACs", "rings inside", "output"):
             table.add_column(heading, justify="right")
-        bytes_of = {row[1]: int(row[4]) for row in self.description["stages"][1:-1]}
-        by_stage: dict[int, list[dict[str, Any]]] = {}
-        for layer in self.description["layers"]:
-            by_stage.setdefault(layer["stage"], []).append(layer)
+        bytes_of = self.description.kept_bytes
+        by_stage: dict[int, list[LayerDescription]] = {}
+        for layer in self.description.layers:
+            by_stage.setdefault(layer.stage, []).append(layer)
         for stage, layers in by_stage.items():
-            names = [layers[0]["name"], *(layer["name"] for layer in layers[1:][-1:])]
-            rings = sum(bytes_of[layer["name"]] for layer in layers[:-1])
-            counts = (sum(layer["macs"] for layer in layers), rings, bytes_of[layers[-1]["name"]])
-            order = layers[0]["order"]
+            names = [layers[0].name, *(layer.name for layer in layers[1:][-1:])]
+            rings = sum(bytes_of[layer.name] for layer in layers[:-1])
+            counts = (sum(layer.macs for layer in layers), rings, bytes_of[layers[-1].name])
+            order = layers[0].order
             table.add_row(str(stage), " to ".join(names), order, *(f"{n:,}" for n in counts))
         return table
 
     def _totals(self) -> Table:
-        plan = self.description["plan"]
+        plan = self.description.plan
         table = plain_table("Memory, bytes")
         table.add_column("what")
         table.add_column("the paper's accounting", justify="right")
@@ -110,8 +105,8 @@ class Report:
         flash = firmware.flash_bytes if firmware else None
         ram = firmware.ram_bytes if firmware else None
         budgets = (firmware.target.flash, firmware.target.ram) if firmware else (None, None)
-        table.add_row("flash", f"{plan['ro_bytes']:,}", _count(flash), _count(budgets[0]))
-        table.add_row("RAM", f"{plan['rw_bytes']:,}", _count(ram), _count(budgets[1]))
+        table.add_row("flash", f"{plan.ro_bytes:,}", _count(flash), _count(budgets[0]))
+        table.add_row("RAM", f"{plan.rw_bytes:,}", _count(ram), _count(budgets[1]))
         if firmware:
             table.add_row("  of which arena", "", _count(firmware.arena_bytes), "")
             table.add_row(
@@ -125,7 +120,7 @@ class Report:
 
     def _policies(self) -> Table:
         """What other policies would have chosen."""
-        head, *rows = self.description["policies"]
+        head, *rows = self.description.policies
         table = plain_table("Policies")
         for heading in head:
             table.add_column(heading)
@@ -148,6 +143,8 @@ _IMAGE = {
     "caller": "in a buffer of the caller's",
     "rows": "arrives by rows",
 }
+# Fields of the description that ``to_json`` hands on.
+_TOLD = ("bits", "layers", "arena", "stages", "input_buffer", "policies", "notes")
 _SUMMED = ("macs", "weight_bytes", "side_bytes", "output_bytes")
 
 
@@ -168,13 +165,13 @@ def plain_table(title: str) -> Table:
     return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
 
 
-def _shape(shape: list[int]) -> str:
+def _shape(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
-def _bits(layer: dict[str, Any]) -> str:
-    inputs = ",".join(map(str, layer["x_bits"]))
-    return f"{inputs}/{layer['w_bits'] or '-'}/{layer['y_bits']}"
+def _bits(layer: LayerDescription) -> str:
+    inputs = ",".join(map(str, layer.x_bits))
+    return f"{inputs}/{layer.w_bits or '-'}/{layer.y_bits}"
 
 
 def _count(value: int | None) -> str:

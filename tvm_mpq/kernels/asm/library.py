@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from itertools import product
 from pathlib import Path
 
+from tvm_mpq.files import cached
 from tvm_mpq.kernels.asm import dense, depthwise, depthwise_halves, depthwise_lanes, lines, umlal
 from tvm_mpq.kernels.asm.epilogue import store_block_text, store_sums_text, store_text
 from tvm_mpq.kernels.asm.smlad import core_text, expand_text
@@ -59,33 +58,22 @@ def _generate() -> dict[str, str]:
     return {name: text() for name, text in files}
 
 
-def _cache_file() -> Path:
-    """A file of the user's cache that belongs to these very generators and rules of the core."""
+def _cache_name() -> str:
+    """Of the file that belongs to these very generators and rules of the core."""
     package = Path(__file__).parents[2]
     digest = hashlib.sha256()
     for folder in ("kernels", "emulator"):
         for path in sorted((package / folder).rglob("*.py")):
             digest.update(path.read_bytes())
     digest.update((package / "specs.py").read_bytes())
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "tvm_mpq" / f"assembly-{digest.hexdigest()[:16]}.json"
+    return f"assembly-{digest.hexdigest()[:16]}.json"
 
 
 @cache
 def _all() -> dict[str, str]:
     """Scheduling all kernels takes many seconds, so the texts are kept between processes."""
-    try:
-        path = _cache_file()
-        texts: dict[str, str] = json.loads(path.read_text())
-        return texts
-    except (OSError, ValueError, RuntimeError):  # none yet, damaged, or no home
-        texts = _generate()
-    with contextlib.suppress(OSError, RuntimeError):  # a cache that cannot be written is no error
-        path = _cache_file()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(texts))
-        temporary.replace(path)
+    data, _ = cached(_cache_name(), lambda: json.dumps(_generate()).encode())
+    texts: dict[str, str] = json.loads(data)
     return texts
 
 
