@@ -168,7 +168,9 @@ def rebuild(folder: Path, target: Target, records: TunedTable) -> Deployment:
 
     recipe, module = Recipe.load(folder)
     program = select_kernels(module, target, recipe.name, records)
-    integer = IntegerModel(module, program, recipe.plan, recipe.input_spec, recipe.rounding)
+    integer = IntegerModel(
+        module, program, recipe.plan, recipe.input_spec, recipe.rounding, recipe.notes
+    )
     builder = _Builder(
         CalibratedModel(module, recipe.layers, recipe.input_spec, ""),
         target,
@@ -353,4 +355,5 @@ class _Builder:
             self._minimize,
             self._input_buffer,
             self._policies,
+            integer.notes,
         )

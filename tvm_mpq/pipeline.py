@@ -30,7 +30,7 @@ from tvm_mpq._tvm_compat import IRModule, tvm
 from tvm_mpq.codegen.program import Program, Step, extract_program
 from tvm_mpq.codegen.streaming import symbol
 from tvm_mpq.description import Description, InputRow, LayerDescription, WidthStrings
-from tvm_mpq.frontends.input_range import find_input_spec
+from tvm_mpq.frontends.input_range import border_notes, find_input_spec
 from tvm_mpq.frontends.proof import check_blocks
 from tvm_mpq.images import to_real
 from tvm_mpq.kernels.tuned import TunedTable
@@ -78,6 +78,7 @@ class IntegerModel:
     plan: BitPlan
     input_spec: InputSpec
     rounding: str
+    notes: tuple[Note, ...] = ()
 
 
 def calibrate(
@@ -102,6 +103,8 @@ def calibrate(
         input_spec, note = find_input_spec(canonical, images)
         canonical = with_note(canonical, note)
     blocks = tvm.transform.Sequential([FoldFlattened(), FuseBlocks()])(canonical)
+    for note in border_notes(blocks, input_spec):
+        blocks = with_note(blocks, note)
     fold = [FoldConstantChannels()] if fold_constant_channels else []
     folded = tvm.transform.Sequential(fold)(blocks)
     check_blocks(mod, (blocks, folded), to_real(images[:_PROOF_IMAGES], input_spec))
@@ -143,7 +146,13 @@ def quantize(
     ]
     integer = tvm.transform.Sequential(to_integer)(model.module)
     program = select_kernels(integer, target, name)
-    return IntegerModel(integer, program, plan, model.input_spec, rounding)
+    notes = model.notes + (_uninformed(result) if result is not None else ())
+    return IntegerModel(integer, program, plan, model.input_spec, rounding, notes)
+
+
+def _uninformed(result: QuantizationResult) -> tuple[Note, ...]:
+    text = "its inputs are the same in all images, so its weights are rounded to nearest"
+    return tuple(Note("approximated", name, text) for name in result.method.get("nearest", ()))
 
 
 def select_kernels(
@@ -159,7 +168,6 @@ def describe(
     layers: tuple[LayerSpec, ...],
     stages: StagePlan,
     policies: list[Any],
-    notes: tuple[Note, ...] = (),
 ) -> Description:
     """What a person wants to know of the network."""
     program = model.program
@@ -182,7 +190,7 @@ def describe(
             for step, stage in zip(program.steps, stages.stage_of[first:], strict=True)
         ),
         policies=tuple(tuple(map(str, row)) for row in policies),
-        notes=notes,
+        notes=model.notes,
     )
 
 

@@ -11,6 +11,7 @@ from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.files import convert, finish_install, read_json, read_text, sha256, write_text
 from tvm_mpq.memory.rows import INPUT_BUFFERS
 from tvm_mpq.memory.stages import MINIMIZE
+from tvm_mpq.notes import Note
 from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.quant.icn import ROUNDINGS
 from tvm_mpq.specs import InputSpec, LayerSpec
@@ -40,6 +41,7 @@ class Recipe:
     minimize: str
     input_buffer: str
     policies: list[Any]
+    notes: tuple[Note, ...] = ()
 
     def __post_init__(self) -> None:
         for name, allowed in (

@@ -6,13 +6,14 @@ is never guessed: it is given, or the first layer's running statistics tell it c
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from relay_passes.graph import bindings, name_of, op_name
+from relay_passes.graph import bindings, name_of, nodes, op_name
 from tvm_mpq._tvm_compat import IRModule, constant_array, is_constant
 from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.images import to_real
@@ -64,6 +65,18 @@ def find_input_spec(
         f" {min(ratio, 1000):.0f} times better than {other}"
     )
     return InputSpec.from_range(text, resize), Note("found", name, told)
+
+
+def border_notes(blocks: IRModule, spec: InputSpec) -> Iterator[Note]:
+    """What to tell where float blocks pad an input that has no code for 0."""
+    parameter = blocks["main"].params[0]
+    padded = any(parameter in n.args and any(n.attrs.get("padding", ())) for n in nodes(blocks))
+    if padded and spec.offset:
+        text = (
+            f"beyond the border of the image lies code {spec.zero_point}, which stands for"
+            f" {spec.offset:.2g} and not for 0"
+        )
+        yield Note("approximated", name_of(parameter), text)
 
 
 def _unknown(name: str, why: str) -> InvalidValueError:

@@ -6,6 +6,8 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tvm_mpq.notes import notes_text
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -51,7 +53,10 @@ class Report:
         if self.firmware is not None:
             console.print(self._sections())
         text = console.file.getvalue()  # type: ignore[attr-defined]
-        return "\n".join(line.rstrip() for line in text.splitlines())
+        lines = [line.rstrip() for line in text.splitlines()]
+        if self.description.notes:
+            lines += ["Notes", notes_text(self.description.notes)]
+        return "\n".join(lines)
 
     def _layers(self) -> Table:
         table = plain_table("Layers")
