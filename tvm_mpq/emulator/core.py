@@ -10,7 +10,7 @@ import unicorn
 from unicorn import arm_const as arm
 
 from tvm_mpq.emulator.bus import Bus
-from tvm_mpq.emulator.chips import Chip, LineStalls
+from tvm_mpq.emulator.chips import Chip
 from tvm_mpq.emulator.counter import new_counter
 from tvm_mpq.emulator.faults import CpuFaultError
 from tvm_mpq.emulator.guards import find_guards
@@ -41,6 +41,9 @@ _INVALID_ACCESS = {
 _NEVER_REACHED = 0xFFFFFFFE
 _EXCEPTION_RETURNS = 0xFFFFFFE0
 _THUMB_STATE = 1 << 5
+# Room for translated code. unicorn reserves 1 GiB by itself, and firmware needs a small part.
+_TRANSLATION_BYTES = 128 << 20
+_ERASED = b"\xff"
 
 
 class Event(Enum):
@@ -54,10 +57,17 @@ class Event(Enum):
     TIMEOUT = "host time is up"
 
 
+class _ClosedEngine:
+    """What is left of the processor when its memory has been given back."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise InvalidValueError("the board is closed; create a new Board")
+
+
 class Core:
     """A Cortex-M7 with the memories of ``chip`` and the program ``image`` in them."""
 
-    def __init__(self, chip: Chip, image: Image, bus: Bus, stalls: LineStalls) -> None:
+    def __init__(self, chip: Chip, image: Image, bus: Bus) -> None:
         self._chip, self._image, self._bus = chip, image, bus
         self._fault: tuple[str, int | None] | None = None
         self._event: Event | None = None
@@ -65,10 +75,18 @@ class Core:
         self.engine = unicorn.Uc(
             unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB, cpu=arm.UC_CPU_ARM_CORTEX_M7
         )
+        self.engine.ctl_set_tcg_buffer_size(_TRANSLATION_BYTES)
         self._map_memories()
-        self.counter = new_counter(self.engine, chip, stalls)
+        self.counter = new_counter(self.engine, chip)
         self._load()
         self._watch_faults()
+
+    def close(self) -> None:
+        """Gives the emulator's memory back; what was counted stays."""
+        if not isinstance(self.engine, _ClosedEngine):
+            # unicorn only offers this when the object is collected, and hooks keep it in a cycle.
+            self.engine._Uc__finalizer()
+            self.engine = _ClosedEngine()
 
     @property
     def pc(self) -> int:
@@ -104,6 +122,8 @@ class Core:
             # unicorn's own timeout would stop inside an instruction, and repeat it later.
             self.engine.emu_start(self.pc | 1, _NEVER_REACHED)
         except unicorn.UcError as error:
+            if self.engine._hook_exception is not None:
+                raise self.engine._hook_exception from error
             if self._fault is None:
                 undefined = error.errno == unicorn.UC_ERR_INSN_INVALID
                 self._fault = (_FAULTS[_UNDEFINED] if undefined else str(error), None)
@@ -148,6 +168,8 @@ class Core:
 
     def _load(self) -> None:
         flash = self._chip.flash
+        for base in (flash.base, *self._chip.flash_aliases):
+            self.write_memory(base, _ERASED * flash.size)
         for address, data in self._image.segments:
             self.write_memory(address, data)
             if not flash.base <= address < flash.base + flash.size:
@@ -155,7 +177,8 @@ class Core:
             for alias in self._chip.flash_aliases:
                 self.write_memory(address - flash.base + alias, data)
         stack, entry = self._image.reset_vector()
-        self.engine.reg_write(arm.UC_ARM_REG_SP, stack)
+        # SP[1:0] are RES0 (ARMv7-M ARM B1.4.1): old linker scripts end the stack at 0x2004FFFF.
+        self.engine.reg_write(arm.UC_ARM_REG_SP, stack & ~3)
         self.engine.reg_write(arm.UC_ARM_REG_PC, entry | 1)
 
     def _watch_faults(self) -> None:

@@ -21,6 +21,7 @@ class Symbol:
     address: int
     size: int
     is_function: bool
+    is_global: bool = False
 
 
 class Image:
@@ -30,6 +31,7 @@ class Image:
     ----------
     segments: (physical address, bytes) in file order.
     vectors: address of the vector table.
+    symbols: by name. functions: all of them, by address; several may share a name or an address.
     code: (start, end) address ranges that hold instructions, not literals; empty when unknown.
     runs_from: (start, end) address ranges used while running; empty when unknown.
     """
@@ -39,20 +41,23 @@ class Image:
         path: Path,
         segments: list[tuple[int, bytes]],
         vectors: int,
-        symbols: dict[str, Symbol] | None = None,
+        symbols: list[Symbol] | None = None,
         code: list[tuple[int, int]] | None = None,
         runs_from: list[tuple[int, int]] | None = None,
     ) -> None:
         self.path = path
         self.segments = segments
         self.vectors = vectors
-        self.symbols = symbols or {}
+        self.symbols: dict[str, Symbol] = {}
+        for symbol in symbols or []:
+            # Files may have statics of one name: the first, or the global one, has the name.
+            if symbol.name not in self.symbols or symbol.is_global:
+                self.symbols[symbol.name] = symbol
         self.code = code or []
         self.runs_from = runs_from or []
-        self._functions = sorted(
-            (s for s in self.symbols.values() if s.is_function), key=lambda s: (s.address, s.size)
-        )
-        self._starts = [function.address for function in self._functions]
+        named = [symbol for symbol in symbols or [] if symbol.is_function]
+        self.functions = sorted(named, key=lambda s: (s.address, s.size, s.is_global, s.name))
+        self._starts = [function.address for function in self.functions]
         self._lines: list[tuple[int, str, int]] | None = None
 
     def read(self, address: int, size: int) -> bytes:
@@ -72,7 +77,7 @@ class Image:
         index = bisect_right(self._starts, pc) - 1
         if index < 0:
             return None
-        function = self._functions[index]
+        function = self.functions[index]
         inside = pc < function.address + function.size or function.size == 0
         return function if inside else None
 
@@ -138,9 +143,9 @@ def _elf_image(path: Path, base: int) -> Image:
     return Image(path, segments, vectors, symbols, code, runs_from)
 
 
-def _symbols(elf: ELFFile) -> tuple[dict[str, Symbol], list[tuple[int, int]]]:
+def _symbols(elf: ELFFile) -> tuple[list[Symbol], list[tuple[int, int]]]:
     table = elf.get_section_by_name(".symtab")
-    symbols: dict[str, Symbol] = {}
+    symbols: list[Symbol] = []
     marks: list[tuple[int, str]] = []
     if table is None:
         return symbols, []
@@ -150,12 +155,9 @@ def _symbols(elf: ELFFile) -> tuple[dict[str, Symbol], list[tuple[int, int]]]:
             marks.append((value, name[1]))
         elif name and kind in ("STT_FUNC", "STT_OBJECT", "STT_NOTYPE"):
             is_function = kind == "STT_FUNC"
-            symbol = Symbol(
-                name, value & ~1 if is_function else value, entry["st_size"], is_function
-            )
-            # A static of the same name must not hide the global one.
-            if name not in symbols or entry["st_info"]["bind"] == "STB_GLOBAL":
-                symbols[name] = symbol
+            address = value & ~1 if is_function else value
+            is_global = entry["st_info"]["bind"] == "STB_GLOBAL"
+            symbols.append(Symbol(name, address, entry["st_size"], is_function, is_global))
     return symbols, _code_ranges(elf, sorted(set(marks)))
 
 
