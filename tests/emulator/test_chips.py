@@ -6,8 +6,7 @@ import pytest
 
 pytest.importorskip("unicorn", reason="pip install tvm_mpq[emulator]")
 
-from tvm_mpq.emulator import Board, CpuFaultError
-from tvm_mpq.emulator import memory_stalls
+from tvm_mpq.emulator import Board, CpuFaultError, memory_stalls
 from tvm_mpq.emulator.chips import CHIPS, chip_named
 from tvm_mpq.errors import InvalidValueError
 

@@ -25,12 +25,23 @@ if TYPE_CHECKING:
     from tvm_mpq.emulator.faults import CpuFaultError
     from tvm_mpq.emulator.profile import Profile
 
-__all__ = ["MODEL_ERROR", "MODEL_VERSION", "Board", "CpuFaultError", "Profile", "RunResult"]
+__all__ = [
+    "COMPARABLE_VERSIONS",
+    "MODEL_ERROR",
+    "MODEL_VERSION",
+    "Board",
+    "CpuFaultError",
+    "Profile",
+    "RunResult",
+]
 
 # To be printed beside every modelled figure of integer code; accuracy.py has the other cases.
 MODEL_ERROR = "modelled, +-3 % on int8 and sub-byte integer code, +-5 % on a layer"
 # Goes up with every change of the rules that moves modelled cycles: tuned records depend on it.
 MODEL_VERSION = "2"
+# Versions whose cycles of one kernel may be held against another's. Version 1 differs by the banks
+# of loads and the store buffer, on the STM32H743.
+COMPARABLE_VERSIONS = ("1", MODEL_VERSION)
 
 _HOME = {
     "Board": "tvm_mpq.emulator.board",

@@ -1,7 +1,7 @@
 """Clocks as the program set them up: bus prescalers, wait states, kernel clocks of peripherals.
 
 Everything is relative to the core clock, so that no oscillator has to be known. RM0433 section 8.5
-and 8.7 (H743), RM0455 section 8.7 (H7A3, the same addresses and fields), RM0385 section 5.2 and 5.3.
+and 8.7 (H743), RM0455 section 8.7 (H7A3, the same addresses and fields), RM0385 section 5.2, 5.3.
 """
 
 from __future__ import annotations
@@ -162,6 +162,8 @@ def _usart_source(family: str, base: int) -> _Field:
             return _Field(0x58024458, 0, 3)
         return _Field(0x58024454, 3 if base in _USARTS_16 else 0, 3)
     # RCC_DCKCFGR2: two bits each for USART1 to UART8.
-    order = (0x40011000, 0x40004400, 0x40004800, 0x40004C00, 0x40005000, 0x40011400)
-    order += (0x40007800, 0x40007C00)
+    order = (
+        *(0x40011000, 0x40004400, 0x40004800, 0x40004C00),
+        *(0x40005000, 0x40011400, 0x40007800, 0x40007C00),
+    )
     return _Field(0x40023890, 2 * order.index(base), 2)
