@@ -213,11 +213,16 @@ class Board:
     def watch(self, functions: Iterable[str], on_entry: Callable[[str], None]) -> None:
         """Calls ``on_entry(name)`` whenever one of ``functions`` is entered.
 
+        Functions of one name are all watched; of several names for one address the first counts.
         Registers and memory are as at the call; the cycles of the function's first block are
         already in ``usage``.
         """
+        names: dict[int, str] = {}
         for name in functions:
-            address, _ = self._symbol(name)
+            found = [f.address for f in self.image.functions if f.name == name]
+            for address in found or [self._symbol(name)[0]]:
+                names.setdefault(address, name)
+        for address, name in names.items():
             self._core.on_block(address, partial(on_entry, name))
 
     @property

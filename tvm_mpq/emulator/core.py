@@ -13,7 +13,7 @@ from tvm_mpq.emulator.bus import Bus
 from tvm_mpq.emulator.chips import Chip
 from tvm_mpq.emulator.counter import new_counter
 from tvm_mpq.emulator.faults import CpuFaultError
-from tvm_mpq.emulator.guards import find_guards
+from tvm_mpq.emulator.guards import find_guards, find_stack_writes
 from tvm_mpq.emulator.image import Image
 from tvm_mpq.errors import InvalidValueError
 
@@ -71,6 +71,7 @@ class Core:
         self._chip, self._image, self._bus = chip, image, bus
         self._fault: tuple[str, int | None] | None = None
         self._event: Event | None = None
+        self._failure: BaseException | None = None
         # Not UC_MODE_MCLASS: it silently selects a Cortex-M33 without double precision.
         self.engine = unicorn.Uc(
             unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB, cpu=arm.UC_CPU_ARM_CORTEX_M7
@@ -127,6 +128,8 @@ class Core:
             if self._fault is None:
                 undefined = error.errno == unicorn.UC_ERR_INSN_INVALID
                 self._fault = (_FAULTS[_UNDEFINED] if undefined else str(error), None)
+        if self._failure is not None:
+            raise self._failure
         self._raise_fault()
         if self._event is not None:
             return self._event
@@ -185,6 +188,7 @@ class Core:
         limit = self._image.symbols.get(_STACK_LIMIT)
         self.counter.state.stack_limit = 0 if limit is None else limit.address
         self.counter.add_guards(find_guards(self._image, stack=limit is not None))
+        self.counter.align_stacks(find_stack_writes(self._image))
         self.engine.hook_add(unicorn.UC_HOOK_INTR, self._exception)
         self.engine.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._invalid_access)
         handler = self.vector(_HARD_FAULT, self._image.vectors)
@@ -205,7 +209,13 @@ class Core:
         self.engine.hook_add(unicorn.UC_HOOK_CODE, reached, None, address, address)
 
     def _bus_read(self, _: unicorn.Uc, offset: int, size: int, base: int) -> int:
-        return self._bus.read(base + offset, size)
+        try:
+            return self._bus.read(base + offset, size)
+        except BaseException as error:
+            # unicorn would stop too, and complain on stderr that it got no number.
+            self._failure = error
+            self.engine.emu_stop()
+            return 0
 
     def _bus_write(self, _: unicorn.Uc, offset: int, size: int, value: int, base: int) -> None:
         self._bus.write(base + offset, size, value)

@@ -73,6 +73,9 @@ class Counter(Protocol):
     def add_guards(self, guards: Iterable[Guard]) -> None:
         """Watches the instructions whose faults unicorn does not raise."""
 
+    def align_stacks(self, places: Iterable[tuple[int, bool]]) -> None:
+        """Clears bits 1:0 of the stack pointer (True: of the process) at those addresses."""
+
     def set_price(self, price: Price) -> None:
         """Installs the pipeline model's answer to "what does this edge cost?"."""
 
@@ -134,7 +137,7 @@ class NativeCounter:
         self.state.status_register = arm_const.UC_ARM_REG_CPSR
         configure(self.state, chip)
         self.set_price(lambda edge: 1)
-        self._guards: ctypes.Array[GuardStruct] | None = None
+        self._guards: list[ctypes.Array[GuardStruct]] = []
         self._memory_hook: int | None = None
         self._hook(unicorn.UC_HOOK_BLOCK, shim.on_block, self._pointer)
 
@@ -163,8 +166,7 @@ class NativeCounter:
     def add_guards(self, guards: Iterable[Guard]) -> None:
         """See Counter."""
         listed = list(guards)
-        self._guards = (GuardStruct * len(listed))()
-        for guard, slot in zip(listed, self._guards, strict=True):
+        for guard, slot in zip(listed, self._new_guards(len(listed)), strict=True):
             slot.board = ctypes.cast(self._pointer, ctypes.c_void_p).value
             slot.register_id = register_id(guard.register)
             slot.subtracted_id = 0 if guard.subtracted < 0 else register_id(guard.subtracted)
@@ -172,6 +174,19 @@ class NativeCounter:
             slot.address = guard.address
             where = guard.address
             self._hook(unicorn.UC_HOOK_CODE, self._shim.on_guard, ctypes.byref(slot), where, where)
+
+    def align_stacks(self, places: Iterable[tuple[int, bool]]) -> None:
+        """See Counter."""
+        listed = list(places)
+        for (where, is_process), slot in zip(listed, self._new_guards(len(listed)), strict=True):
+            slot.board = ctypes.cast(self._pointer, ctypes.c_void_p).value
+            slot.register_id = stack_id(is_process)
+            align = self._shim.on_stack_written
+            self._hook(unicorn.UC_HOOK_CODE, align, ctypes.byref(slot), where, where)
+
+    def _new_guards(self, count: int) -> ctypes.Array[GuardStruct]:
+        self._guards.append((GuardStruct * count)())
+        return self._guards[-1]
 
     def set_price(self, price: Price) -> None:
         """See Counter."""
@@ -201,6 +216,11 @@ class NativeCounter:
         if status != unicorn.UC_ERR_OK:
             raise unicorn.UcError(status)
         return int(handle.value or 0)
+
+
+def stack_id(is_process: bool) -> int:
+    """unicorn's identifier of a stack pointer."""
+    return int(arm_const.UC_ARM_REG_PSP if is_process else arm_const.UC_ARM_REG_SP)
 
 
 def register_id(number: int) -> int:

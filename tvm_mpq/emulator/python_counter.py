@@ -21,6 +21,7 @@ from tvm_mpq.emulator.counter import (
     Price,
     configure,
     register_id,
+    stack_id,
 )
 from tvm_mpq.emulator.guards import Guard
 
@@ -145,6 +146,12 @@ class PythonCounter:
         for guard in guards:
             where = guard.address
             self._engine.hook_add(unicorn.UC_HOOK_CODE, self._on_guard, guard, where, where)
+
+    def align_stacks(self, places: Iterable[tuple[int, bool]]) -> None:
+        """See Counter."""
+        for where, is_process in places:
+            stack, hook = stack_id(is_process), unicorn.UC_HOOK_CODE
+            self._engine.hook_add(hook, self._on_stack_written, stack, where, where)
 
     def set_price(self, price: Price) -> None:
         """See Counter."""
@@ -316,6 +323,11 @@ class PythonCounter:
             return
         self.state.faulty_guard, self.state.fault_address = guard.address, value
         engine.emu_stop()
+
+    def _on_stack_written(self, engine: unicorn.Uc, address: int, _: int, stack: int) -> None:
+        value = engine.reg_read(stack)
+        if value & 3:
+            engine.reg_write(stack, value & ~3)
 
 
 def clear_it_state(engine: unicorn.Uc) -> None:

@@ -322,3 +322,13 @@ void on_guard(void *engine, uint64_t address, uint32_t size, guard_t *g) {
   b->fault_address = value;
   b->stop(b->engine);
 }
+
+/* The instruction before has loaded a stack pointer, whose bits 1:0 are always zero. */
+void on_stack_written(void *engine, uint64_t address, uint32_t size, guard_t *g) {
+  (void)engine, (void)address, (void)size;
+  uint32_t value = 0;
+  g->board->read_register(g->board->engine, g->register_id, &value);
+  if (!(value & 3)) return;
+  value &= ~3u;
+  g->board->write_register(g->board->engine, g->register_id, &value);
+}
