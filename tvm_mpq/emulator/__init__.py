@@ -3,14 +3,14 @@
 ``Board(elf).run(...)`` runs the very file that is flashed. The parts, in the order a run meets
 them:
 
-* image, chips: what is flashed, and where it lies;
+* image, formats, fitness, chips: what is flashed, where it lies, whether it can start there;
 * core: the processor on unicorn; guards, faults: the errors it raises;
 * bus, usart, registers, core_registers, systick, interrupts, exceptions, idle: the peripherals;
 * counter (shim.c or python_counter): which block edges ran, mispredicts, cache misses;
 * clocks, timers, memory_stalls: the clock tree and what depends on it;
 * decode, isa, rules, pipeline, pricing: the static cost of a block, by numbered rules;
 * accuracy: the error to print beside a figure; signals: what interrupts a run;
-* profile, annotate: where the cycles went; board: the public face.
+* profile, annotate: where the cycles went; board: the public face; talk, command: the tool.
 """
 
 from __future__ import annotations

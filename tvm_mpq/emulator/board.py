@@ -18,6 +18,7 @@ from tvm_mpq.emulator.core import Core, Event
 from tvm_mpq.emulator.core_registers import VTOR, CoreRegisters
 from tvm_mpq.emulator.counter import NO_LIMIT, TIME_UNIT, EdgeCounts
 from tvm_mpq.emulator.exceptions import ExceptionUnit
+from tvm_mpq.emulator.fitness import check_image
 from tvm_mpq.emulator.idle import IdleWatch
 from tvm_mpq.emulator.image import Image, load_image
 from tvm_mpq.emulator.interrupts import SVCALL, Interrupts
@@ -78,24 +79,28 @@ class Board:
 
     Parameters
     ----------
-    firmware: an ELF file, or a raw image that starts with its vector table.
+    firmware: an ELF, Intel HEX or UF2 file, or a raw image that starts with its vector table.
     target: "stm32h743", "stm32h7a3" or "stm32f746".
     base: address a raw image is flashed to.
     clock_mhz: core clock; None is the chip's default. Another one than the default means at least
         that clock's flash wait states, whatever the program asks for.
+    uart: number of the one USART that is the console; all of them when None.
 
     Attributes
     ----------
     clocks: what the program has set its clocks to.
     on_uart_byte: called with every byte the firmware sends, while it runs; it may call
         ``uart_send`` to answer and ``request_stop`` to return to the caller.
+    on_input_wanted: called when the firmware reads and nothing is queued; what it returns is
+        queued.
 
     Raises
     ------
-    InvalidValueError: unknown target or clock, or a file that is no firmware.
+    InvalidValueError: unknown target, clock or USART, or a file that cannot start on this chip.
     """
 
     on_uart_byte: Callable[[int], None] | None = None
+    on_input_wanted: Callable[[], bytes] | None = None
 
     def __init__(
         self,
@@ -104,10 +109,12 @@ class Board:
         *,
         base: int = 0x08000000,
         clock_mhz: int | None = None,
+        uart: int | None = None,
     ) -> None:
         self.chip = chip_named(target)
         self.clock_mhz = self.chip.clock(clock_mhz)
         self.image = load_image(Path(firmware), base)
+        check_image(self.image, self.chip)
         self.bus = Bus()
         self._stopped_by: str | None = None
         self._until: bytes | None = None
@@ -116,7 +123,7 @@ class Board:
         self._counter = self._core.counter
         self._state = self._counter.state
         self._pricer = EdgePricer(self._counter, self.read_memory, self.chip.narrow_stores)
-        self._attach_devices()
+        self._attach_devices(None if uart is None else self.chip.usart(uart))
 
     def close(self) -> None:
         """Gives the emulator's memory back. Counts and profiles stay; it cannot run any more."""
@@ -132,6 +139,19 @@ class Board:
     def symbols(self) -> dict[str, int]:
         """Address of every symbol (functions without the Thumb bit)."""
         return {name: symbol.address for name, symbol in self.image.symbols.items()}
+
+    @property
+    def location(self) -> str:
+        """Where the program stands: ``symbol+0x12 (file.c:34)``, or the address."""
+        pc = self._core.pc
+        known = self.image.location(pc)
+        return f"0x{pc:08x}" if known == "?" else f"0x{pc:08x} in {known}"
+
+    @property
+    def bauds(self) -> dict[str, int | None]:
+        """Baud rate of every USART that has sent, as its registers say; None where unknown."""
+        names = self.chip.usart_names
+        return {names[base]: self.clocks.baud(base) for base in self.console.sent_by}
 
     @property
     def instructions(self) -> int:
@@ -290,7 +310,7 @@ class Board:
             )
         return symbol.address, symbol.size
 
-    def _attach_devices(self) -> None:
+    def _attach_devices(self, uart: int | None) -> None:
         bus, usarts = self.bus, dict(self.chip.usarts)
         attach_registers(bus, self.chip)
         bus.registers[VTOR] = self.image.vectors
@@ -309,7 +329,12 @@ class Board:
         )
         for base in TIMERS:
             Timer(bus, base, self.clocks, self._now)
-        self.console = Console(self._byte_sent, lambda: self.request_stop(WAITING_FOR_INPUT))
+        self.console = Console(
+            self._byte_sent,
+            self._feed_wanted,
+            lambda: self.request_stop(WAITING_FOR_INPUT),
+            uart,
+        )
         self.console.on_change = self._look_soon
         for base in usarts:
             self.console.attach(bus, base)
@@ -347,6 +372,11 @@ class Board:
         until = self._until
         if until is not None and byte == until[-1] and self.console.sent.endswith(until):
             self.request_stop(UNTIL)
+
+    def _feed_wanted(self) -> None:
+        """The firmware is ready to receive: ask for what the host has to say."""
+        if self.on_input_wanted is not None:
+            self.uart_send(self.on_input_wanted())
 
     def _prepare_counter(self, cycles: bool, counted: bool, limit: int | None) -> None:
         state = self._state
@@ -386,6 +416,8 @@ class Board:
         if left <= 0:
             self._stopped_by = TIME_LIMIT
             return
+        if self._interrupts.receives_by_interrupt and not self.console.waiting:
+            self._feed_wanted()
         self._exceptions.take_due()
         state.deadline = self._next_look()
         if self._stopped_by is not None:

@@ -66,6 +66,18 @@ class Chip:
         return next(region for region in self.regions if region.name == "FLASH")
 
     @property
+    def usart_names(self) -> dict[int, str]:
+        """Base address -> name of every USART."""
+        return {base: _USART_NAMES[base] for base in self.usarts}
+
+    def usart(self, number: int) -> int:
+        """Base address of USART ``number`` (UART4, 5, 7 and 8 count on)."""
+        for base, name in self.usart_names.items():
+            if name in (f"USART{number}", f"UART{number}"):
+                return base
+        raise InvalidValueError(f"UART {number}: {self.name} has 1 to 8; name one of them")
+
+    @property
     def default_clock(self) -> int:
         """Core clock in MHz at which the model was compared with silicon."""
         return next(iter(self.clocks))
@@ -81,6 +93,17 @@ class Chip:
         return clock
 
 
+_USART_NAMES = {
+    0x40011000: "USART1",
+    0x40004400: "USART2",
+    0x40004800: "USART3",
+    0x40004C00: "UART4",
+    0x40005000: "UART5",
+    0x40011400: "USART6",
+    0x40007800: "UART7",
+    0x40007C00: "UART8",
+    0x58000C00: "LPUART1",
+}
 # RM0433 / RM0455 table "Register boundary addresses" and the vector tables.
 _H7_USARTS = {
     0x40004800: 39,

@@ -1,4 +1,4 @@
-"""Reads what would be flashed: ELF files by physical address, raw images by vector table."""
+"""Reads what would be flashed: ELF files by physical address, other files by vector table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from pathlib import Path
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
+from tvm_mpq.emulator.formats import ELF_MAGIC, segments_of
 from tvm_mpq.errors import InvalidValueError
+
+_ARMV7E_M = 13
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,14 @@ class Image:
                 return data[address - start : address - start + size]
         return b""
 
+    def initial_words(self) -> tuple[int, int]:
+        """The first two words of the vector table: stack pointer and reset vector."""
+        stack, entry = struct.unpack("<II", self.read(self.vectors, 8))
+        return stack, entry
+
     def reset_vector(self) -> tuple[int, int]:
         """Initial stack pointer and entry point (Thumb bit cleared), from the vector table."""
-        stack, entry = struct.unpack("<II", self.read(self.vectors, 8))
+        stack, entry = self.initial_words()
         return stack, entry & ~1
 
     def function_at(self, pc: int) -> Symbol | None:
@@ -99,7 +107,9 @@ class Image:
 
 
 def load_image(path: Path, base: int) -> Image:
-    """Reads ``path``; ``base`` is where a raw image starts, and where an ELF's vectors are sought.
+    """Reads ``path``: ELF, Intel HEX, UF2 or raw, by content.
+
+    ``base`` is where a raw image starts, and where the vectors of other files are sought first.
 
     Raises
     ------
@@ -108,7 +118,11 @@ def load_image(path: Path, base: int) -> Image:
     if not path.is_file():
         raise InvalidValueError(f"firmware {str(path)!r}: no such file; build it first")
     data = path.read_bytes()
-    image = _elf_image(path, base) if data[:4] == b"\x7fELF" else Image(path, [(base, data)], base)
+    if data[:4] == ELF_MAGIC:
+        image = _elf_image(path, base)
+    else:
+        segments = segments_of(data, base, str(path))
+        image = Image(path, segments, _vectors(segments, base))
     if len(image.read(image.vectors, 8)) < 8:
         raise InvalidValueError(
             f"firmware {str(path)!r}: no vector table at 0x{image.vectors:08x};"
@@ -135,12 +149,40 @@ def _elf_image(path: Path, base: int) -> Image:
                 (segment["p_vaddr"], segment["p_vaddr"] + segment["p_memsz"])
                 for segment in elf.iter_segments("PT_LOAD")
             ]
+            _check_architecture(path, elf)
             section = elf.get_section_by_name(".isr_vector")
-            vectors = base if section is None else section["sh_addr"]
+            vectors = _vectors(segments, base) if section is None else section["sh_addr"]
             symbols, code = _symbols(elf)
     except ELFError as error:
         raise InvalidValueError(f"firmware {str(path)!r}: not a readable ELF: {error}") from error
     return Image(path, segments, vectors, symbols, code, runs_from)
+
+
+def _vectors(segments: list[tuple[int, bytes]], base: int) -> int:
+    """Address of the vector table: ``base``, or where the lowest segment starts."""
+    if any(start <= base < start + len(data) for start, data in segments) or not segments:
+        return base
+    return min(start for start, _ in segments)
+
+
+def _check_architecture(path: Path, elf: ELFFile) -> None:
+    """Build attributes (ARM IHI 0045, Tag_CPU_arch): what a Cortex-M7 executes, and no more."""
+    section = elf.get_section_by_name(".ARM.attributes")
+    if section is None:
+        return
+    tags = {
+        attribute.tag: attribute.value
+        for part in section.iter_subsections()
+        for scope in part.iter_subsubsections()
+        for attribute in scope.iter_attributes()
+    }
+    architecture, profile = tags.get("TAG_CPU_ARCH", 0), tags.get("TAG_CPU_ARCH_PROFILE", 0)
+    if profile in (ord("A"), ord("R")) or architecture > _ARMV7E_M:
+        core = tags.get("TAG_CPU_NAME") or f"Tag_CPU_arch {architecture}"
+        raise InvalidValueError(
+            f"firmware {str(path)!r}: built for another core (Arm {core}); the chips here have a"
+            " Cortex-M7: build with -mcpu=cortex-m7"
+        )
 
 
 def _symbols(elf: ELFFile) -> tuple[list[Symbol], list[tuple[int, int]]]:
@@ -179,7 +221,7 @@ def _line_table(path: Path) -> list[tuple[int, str, int]]:
     """Sorted (address, file name, line); an empty name ends a sequence."""
     rows: list[tuple[int, str, int]] = []
     with path.open("rb") as file:
-        if file.read(4) != b"\x7fELF":
+        if file.read(4) != ELF_MAGIC:
             return rows
         file.seek(0)
         elf = ELFFile(file)
