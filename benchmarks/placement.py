@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from benchmarks.kernels import Entry, entries
+from tvm_mpq.emulator import MODEL_ERROR
 from tvm_mpq.files import temporary_folder
 from tvm_mpq.micro.single_layer import LINKER_SCRIPT, build, random_layer, run
 
@@ -57,6 +59,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON list")
     arguments = parser.parse_args()
     rows = []
+    print(f"cycles: {MODEL_ERROR}", file=sys.stderr)
     for entry in entries():
         x, w = entry.spec.x.bits, entry.spec.w_bits
         if entry.layer not in LAYERS or x != w or x not in WIDTHS:

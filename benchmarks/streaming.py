@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ from benchmarks.random_weights import settle
 from benchmarks.resnet8 import SIZE, ResNet8
 from tvm_mpq.builder import build
 from tvm_mpq.codegen.row_plan import plan_layer_by_layer
+from tvm_mpq.emulator import MODEL_ERROR
 from tvm_mpq.frontends import from_torch
 from tvm_mpq.pipeline import CalibratedModel, calibrate
 from tvm_mpq.quant.bit_plan import BitPlan
@@ -260,6 +262,7 @@ def main() -> None:
     data = Path(arguments.data) if arguments.data else None
     only, chosen = arguments.only, arguments.table
     found: dict[str, Any] = {}
+    print(f"cycles: {MODEL_ERROR}", file=sys.stderr)
     for name, text in _tables(data, only, chosen, found):
         if not arguments.json:
             print(f"{name}\n{text}", flush=True)

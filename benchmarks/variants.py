@@ -125,11 +125,11 @@ def _run(epilogue: str, phi: np.ndarray, table: np.ndarray) -> tuple[np.ndarray,
         (folder / "table.bin").write_bytes(np.ascontiguousarray(table).tobytes())
         constants = '.section .rodata\n.balign 32\n.global table\ntable: .incbin "table.bin"\n'
         (folder / "constants.s").write_text(constants)
-        board = Board(link(folder))
-        board.write_symbol("phi", phi.tobytes())
-        board.run(timeout_seconds=60, cycles=True)
-        words = np.frombuffer(board.read_symbol("y"), np.uint32).reshape(CHANNELS, -1)
-        instructions = board.usage.instructions
+        with Board(link(folder)) as board:
+            board.write_symbol("phi", phi.tobytes())
+            board.run(timeout_seconds=60, cycles=True)
+            words = np.frombuffer(board.read_symbol("y"), np.uint32).reshape(CHANNELS, -1)
+            instructions = board.usage.instructions
     codes = (words[:, :, None] >> np.arange(0, 32, 4, dtype=np.uint32)) & 15
     return codes.reshape(CHANNELS, -1)[:, :PIXELS].astype(np.uint8), instructions // 2
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from tvm_mpq.commands.emulate import emulate
 from tvm_mpq.errors import MpqError
 
 _CALIBRATION_LIMIT = 512
@@ -229,6 +230,9 @@ def flash(out: Path, tool: str, serial_number: str | None) -> None:
 
     flash_firmware(Deployment.load(out).firmware.elf, tool=tool, serial_number=serial_number)
     click.echo(f"flashed {out}")
+
+
+main.add_command(emulate)
 
 
 def _print_report(deployment: Any, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tvm_mpq.builder import rebuild
 from tvm_mpq.deployment import Deployment
+from tvm_mpq.emulator import MODEL_ERROR
 from tvm_mpq.errors import DoesNotFitError, InvalidValueError
 from tvm_mpq.files import install, staged
 from tvm_mpq.kernels.choose import candidates
@@ -55,7 +56,7 @@ class NetworkTuning:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self)
+        return asdict(self) | {"model_error": MODEL_ERROR}
 
     def __str__(self) -> str:
         lines = [
@@ -69,7 +70,7 @@ class NetworkTuning:
         if self.stopped:
             lines.append("stopped: the records are kept; tune again to go on")
         verdict = "" if self.adopted else " (the network stays as it was)"
-        lines.append(f"{self.before:,} -> {self.after:,} modelled cycles{verdict}")
+        lines.append(f"{self.before:,} -> {self.after:,} cycles{verdict}; {MODEL_ERROR}")
         return "\n".join(lines)
 
 

@@ -6,8 +6,8 @@ import pytest
 
 pytest.importorskip("unicorn", reason="pip install tvm_mpq[emulator]")
 
-from tvm_mpq.emulator import Board, CpuFaultError
-from tvm_mpq.emulator.chips import CHIPS, LineStalls, chip_named
+from tvm_mpq.emulator import Board, CpuFaultError, memory_stalls
+from tvm_mpq.emulator.chips import CHIPS, chip_named
 from tvm_mpq.errors import InvalidValueError
 
 KIB = 1024
@@ -15,23 +15,42 @@ KIB = 1024
 
 @pytest.mark.null
 @pytest.mark.parametrize(
-    ("name", "clock", "stalls", "data_cache", "flash", "ram"),
+    ("name", "data_cache", "flash", "ram"),
     [
-        ("stm32h743", 400, LineStalls(10, 10, 6), (16, 4, 128), 2048, ("AXI_SRAM", 512)),
-        ("stm32h743", 480, LineStalls(14, 14, 6), (16, 4, 128), 2048, ("AXI_SRAM", 512)),
-        ("stm32h7a3", 280, LineStalls(12.9, 20, 3.8), (16, 4, 128), 2048, ("AXI_SRAM", 1024)),
-        ("stm32f746", 216, LineStalls(10.8, 10.8, 4.8), (4, 4, 32), 1024, ("SRAM1", 240)),
+        ("stm32h743", (16, 4, 128), 2048, ("AXI_SRAM", 512)),
+        ("stm32h7a3", (16, 4, 128), 2048, ("AXI_SRAM", 1024)),
+        ("stm32f746", (4, 4, 32), 1024, ("SRAM1", 240)),
     ],
 )
-def test_figures(name, clock, stalls, data_cache, flash, ram):
+def test_figures(name, data_cache, flash, ram):
     chip = CHIPS[name]
-    assert chip.line_stalls(clock) == stalls
     cache = chip.data_cache
     assert (cache.size // KIB, cache.ways, cache.sets) == data_cache
     assert (chip.flash.base, chip.flash.size) == (0x08000000, flash * KIB)
     assert ram in [(region.name, region.size // KIB) for region in chip.regions]
     ends = sorted((region.base, region.base + region.size) for region in chip.regions)
     assert all(a[1] <= b[0] for a, b in zip(ends, ends[1:], strict=False))
+
+
+# Core cycles by hand: data r (w + 1) + 4, code n r (w + 1) + 4.
+@pytest.mark.null
+@pytest.mark.parametrize(
+    ("name", "ratio", "waits", "data", "code", "sram"),
+    [
+        ("stm32h743", 2, 2, 10, 10, 6),
+        ("stm32h743", 2, 4, 14, 14, 6),
+        ("stm32h743", 1, 7, 12, 12, 4),
+        ("stm32h7a3", 1, 7, 12, 20, 4),
+        ("stm32h7a3", 1, 6, 11, 18, 4),
+        ("stm32h7a3", 2, 6, 18, 32, 8),
+        ("stm32f746", 1, 7, 12, 12, 5.5),
+    ],
+)
+def test_a_line_miss_costs_what_clock_and_wait_states_say(name, ratio, waits, data, code, sram):
+    chip = CHIPS[name]
+    assert memory_stalls.flash_data_stall(ratio, waits) == data
+    assert memory_stalls.flash_code_stall(ratio, waits, chip.flash_reads) == code
+    assert chip.sram_stall(ratio) == sram
 
 
 @pytest.mark.null

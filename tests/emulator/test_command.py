@@ -12,7 +12,7 @@ pytest.importorskip("unicorn", reason="pip install tvm_mpq[emulator]")
 
 from click.testing import CliRunner
 
-from tvm_mpq.emulator.__main__ import main
+from tvm_mpq.emulator.command import emulate
 
 pytestmark = pytest.mark.emu
 
@@ -25,7 +25,7 @@ int main(void) {
 
 
 def _run(*arguments):
-    return CliRunner().invoke(main, ["run", *map(str, arguments)])
+    return CliRunner().invoke(emulate, [*map(str, arguments), "--json"])
 
 
 def test_prints_one_json_object(build):

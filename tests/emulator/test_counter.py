@@ -31,9 +31,9 @@ int main(void) {
 """
 
 
-def _run(monkeypatch, elf, kind, **options):
+def _run(monkeypatch, elf, kind, target="stm32h743", **options):
     monkeypatch.setattr(core, "new_counter", kind)
-    machine = Board(elf)
+    machine = Board(elf, target)
     result = machine.run(**options)
     return dataclasses.replace(result, seconds=0), machine
 
@@ -41,13 +41,24 @@ def _run(monkeypatch, elf, kind, **options):
 @needs_shim
 @pytest.mark.parametrize("options", [{"count_instructions": True}, {"cycles": True}])
 @pytest.mark.parametrize("flags", [(), ("-DCACHES",)])
-def test_python_and_c_agree_to_the_last_count(build, monkeypatch, options, flags):
+@pytest.mark.parametrize("target", ["stm32h743", "stm32h7a3"])
+def test_python_and_c_agree_to_the_last_count(build, monkeypatch, options, flags, target):
     elf = build(PROGRAM, *flags)
-    native, native_board = _run(monkeypatch, elf, NativeCounter, **options)
-    python, python_board = _run(monkeypatch, elf, PythonCounter, **options)
+    native, native_board = _run(monkeypatch, elf, NativeCounter, target, **options)
+    python, python_board = _run(monkeypatch, elf, PythonCounter, target, **options)
     assert native.stopped_by == "end of program"
     assert native == python
     assert native_board._counter.edges() == python_board._counter.edges()
+    assert _banks(native_board) == _banks(python_board)
+
+
+def _banks(machine):
+    """What rule 8 knows of every edge."""
+    edges = [machine._counter.edge(i) for i in range(machine._counter.state.edge_count)]
+    return [
+        (edge.words, edge.irregular, edge.timed, edge.same[: edge.words] if edge.timed else [])
+        for edge in edges
+    ]
 
 
 @needs_shim

@@ -81,6 +81,13 @@ DERIVED = {
     "vmov to the core": ("vmov r0,s0; add r1,r1,r0;", 3, "3 to EX1, 2 to the late ALU"),
     "bytes in a burst": ("strb r0,[r10];" * 3 + "nop;" * 40, 23, "rule 10: 3 + 20, three fit the"
         " store buffer"),
+    "five bytes in a burst": ("strb r0,[r10];" * 5 + "nop;" * 40, 25, "rule 10: when the fifth"
+        " comes in cycle 4, the first has left after 3.7"),
+    "six bytes in a burst": ("strb r0,[r10];" * 6 + "nop;" * 50, 6 + 25 + 2.4, "rule 10: the sixth,"
+        " in cycle 5, finds four in the buffer and waits until the second leaves at 7.4"),
+    "a word after four bytes": ("strb r0,[r10];" * 4 + "str r0,[r10];" + "nop;" * 40, 25, "rule 10:"
+        " an entry like any other"),
+    "words": ("str r0,[r10];" * 8, 8, "rule 10: a word a cycle drains"),
 }  # fmt: skip
 
 
@@ -106,6 +113,27 @@ def assembled(tmp_path_factory):
 def test_hand_derived_cycles(assembled, name):
     _, cycles, why = DERIVED[name]
     assert loop_cost(assembled[name]) == cycles, why
+
+
+# r0 <- [r10]; r1 <- [r11]; r2 <- r3 + r4: two loads on unrelated bases.
+UNRELATED = "daf80000dbf8001003eb0402"
+# Milli-cycles of a round, by how many of 1000 executions meet one bank. The add closes its cycle.
+BANKS = {0: 2000, 50: 2000, 51: 2051, 500: 2500, 949: 2949, 950: 2000, 1000: 2000}
+
+
+@pytest.mark.null
+@pytest.mark.parametrize("same", BANKS)
+def test_loads_meet_the_banks_of_their_addresses(same):
+    """Rule 8. Nearly always one bank: the younger starts a new cycle, where the add joins it."""
+    block = decode_block(bytes.fromhex(UNRELATED), 0x08000000)
+    assert loop_cost(block, banks={1: same}) * 1000 == pytest.approx(BANKS[same])
+
+
+@pytest.mark.null
+def test_banks_are_only_asked_for_unrelated_bases():
+    """ldr r0,[r10]; ldr r1,[r10,#4]: the offsets decide, whatever was counted."""
+    block = decode_block(bytes.fromhex("daf80000daf80410"), 0x08000000)
+    assert loop_cost(block, banks={1: 1000}) == loop_cost(block, banks={1: 0}) == 1
 
 
 @pytest.mark.null

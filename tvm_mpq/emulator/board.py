@@ -8,23 +8,29 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from tvm_mpq.emulator.accuracy import float_share, stated_error
 from tvm_mpq.emulator.annotate import AnnotatedInstruction, annotate
 from tvm_mpq.emulator.bus import Bus
 from tvm_mpq.emulator.callees import CallTargets
 from tvm_mpq.emulator.chips import chip_named
+from tvm_mpq.emulator.clocks import Clocks
 from tvm_mpq.emulator.core import Core, Event
 from tvm_mpq.emulator.core_registers import VTOR, CoreRegisters
 from tvm_mpq.emulator.counter import NO_LIMIT, TIME_UNIT, EdgeCounts
 from tvm_mpq.emulator.exceptions import ExceptionUnit
+from tvm_mpq.emulator.fitness import check_image
 from tvm_mpq.emulator.idle import IdleWatch
-from tvm_mpq.emulator.image import load_image
+from tvm_mpq.emulator.image import Image, load_image
 from tvm_mpq.emulator.interrupts import SVCALL, Interrupts
+from tvm_mpq.emulator.memory_stalls import set_stalls
 from tvm_mpq.emulator.pricing import EdgePricer
 from tvm_mpq.emulator.profile import Profile, Usage, build_profile, difference, usage_so_far
 from tvm_mpq.emulator.registers import attach_registers
+from tvm_mpq.emulator.signals import DeferredSignals
 from tvm_mpq.emulator.systick import SysTick
+from tvm_mpq.emulator.timers import TIMERS, Timer
 from tvm_mpq.emulator.usart import Console
-from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.errors import BoardFaultError, InvalidValueError
 
 END_OF_PROGRAM = "end of program"
 UNTIL = "until"
@@ -36,6 +42,8 @@ RESET_REQUESTED = "reset requested"
 
 # A masked interrupt is looked at again after so many cycles.
 _RETRY_CYCLES = 200
+# Signals are delivered between two stretches, so none may last longer (seconds on the host).
+_LONGEST_STRETCH = 0.1
 
 
 @dataclass(frozen=True)
@@ -46,9 +54,10 @@ class RunResult:
     ----------
     stopped_by: "end of program", "until", "waiting for input", "waiting for interrupt",
         "instruction limit", "time limit" or "reset requested".
+    error: how far the figures may be from silicon, for what was run; None unless modelled.
     uart: bytes the firmware sent during this call.
     instructions: executed in this call; None unless counted.
-    cycles: modelled cycles of this call (an error of +-3 % on int8 networks); None unless modelled.
+    cycles: modelled cycles of this call; None unless modelled.
         Time asleep in WFI is part of it, but of no function in the profile.
     stalls: modelled cycles lost, by cause; None unless modelled.
     profile: cycles and stalls per function; None unless modelled.
@@ -61,6 +70,7 @@ class RunResult:
     cycles: int | None
     stalls: dict[str, int] | None
     profile: Profile | None
+    error: str | None
     seconds: float
 
 
@@ -69,22 +79,28 @@ class Board:
 
     Parameters
     ----------
-    firmware: an ELF file, or a raw image that starts with its vector table.
+    firmware: an ELF, Intel HEX or UF2 file, or a raw image that starts with its vector table.
     target: "stm32h743", "stm32h7a3" or "stm32f746".
     base: address a raw image is flashed to.
-    clock_mhz: selects the memory stalls of the cycle model; None is the chip's default.
+    clock_mhz: core clock; None is the chip's default. Another one than the default means at least
+        that clock's flash wait states, whatever the program asks for.
+    uart: number of the one USART that is the console; all of them when None.
 
     Attributes
     ----------
+    clocks: what the program has set its clocks to.
     on_uart_byte: called with every byte the firmware sends, while it runs; it may call
         ``uart_send`` to answer and ``request_stop`` to return to the caller.
+    on_input_wanted: called when the firmware reads and nothing is queued; what it returns is
+        queued.
 
     Raises
     ------
-    InvalidValueError: unknown target or clock, or a file that is no firmware.
+    InvalidValueError: unknown target, clock or USART, or a file that cannot start on this chip.
     """
 
     on_uart_byte: Callable[[int], None] | None = None
+    on_input_wanted: Callable[[], bytes] | None = None
 
     def __init__(
         self,
@@ -93,22 +109,49 @@ class Board:
         *,
         base: int = 0x08000000,
         clock_mhz: int | None = None,
+        uart: int | None = None,
     ) -> None:
         self.chip = chip_named(target)
+        self.clock_mhz = self.chip.clock(clock_mhz)
         self.image = load_image(Path(firmware), base)
+        check_image(self.image, self.chip)
         self.bus = Bus()
         self._stopped_by: str | None = None
         self._until: bytes | None = None
-        self._core = Core(self.chip, self.image, self.bus, self.chip.line_stalls(clock_mhz))
+        self._is_spoilt = False
+        self._core = Core(self.chip, self.image, self.bus)
         self._counter = self._core.counter
         self._state = self._counter.state
-        self._pricer = EdgePricer(self._counter, self.read_memory)
-        self._attach_devices()
+        self._pricer = EdgePricer(self._counter, self.read_memory, self.chip.narrow_stores)
+        self._attach_devices(None if uart is None else self.chip.usart(uart))
+
+    def close(self) -> None:
+        """Gives the emulator's memory back. Counts and profiles stay; it cannot run any more."""
+        self._core.close()
+
+    def __enter__(self) -> Board:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def symbols(self) -> dict[str, int]:
         """Address of every symbol (functions without the Thumb bit)."""
         return {name: symbol.address for name, symbol in self.image.symbols.items()}
+
+    @property
+    def location(self) -> str:
+        """Where the program stands: ``symbol+0x12 (file.c:34)``, or the address."""
+        pc = self._core.pc
+        known = self.image.location(pc)
+        return f"0x{pc:08x}" if known == "?" else f"0x{pc:08x} in {known}"
+
+    @property
+    def bauds(self) -> dict[str, int | None]:
+        """Baud rate of every USART that has sent, as its registers say; None where unknown."""
+        names = self.chip.usart_names
+        return {names[base]: self.clocks.baud(base) for base in self.console.sent_by}
 
     @property
     def instructions(self) -> int:
@@ -138,9 +181,14 @@ class Board:
         ------
         CpuFaultError: the program faulted.
         InvalidValueError: the program has already ended.
+        Whatever ``on_uart_byte``, a watcher or a signal handler raises. A signal waits until the
+        program stands between two blocks, so that the run may be continued; after any other error
+        it may not.
         """
         if self._stopped_by == END_OF_PROGRAM:
             raise InvalidValueError("the program has ended; create a new Board to run it again")
+        if self._is_spoilt:
+            raise InvalidValueError("an error ended the last run; create a new Board to run again")
         started, sent = time.monotonic(), len(self.console.sent)
         self._until, self._stopped_by = until or None, None
         counted = cycles or count_instructions
@@ -148,8 +196,11 @@ class Board:
         instructions, time_before = self._state.instructions, self._state.time
         edges = self._counter.edges() if cycles else []
         self.uart_send(uart_in)
-        while self._stopped_by is None:
-            self._stretch(started + timeout_seconds)
+        with DeferredSignals(self._stop_soon) as signals:
+            while self._stopped_by is None:
+                self._guarded_stretch(started + timeout_seconds)
+                signals.deliver()
+        edges = difference(self._counter.edges(), edges) if cycles else []
         profile = self._profile(edges) if cycles else None
         return RunResult(
             stopped_by=self._stopped_by,
@@ -158,16 +209,20 @@ class Board:
             cycles=(self._state.time - time_before) // TIME_UNIT if cycles else None,
             stalls=None if profile is None else profile.total.stalls,
             profile=profile,
+            error=self._stated_error(edges) if cycles else None,
             seconds=time.monotonic() - started,
         )
 
     def annotate(self, function: str) -> list[AnnotatedInstruction]:
         """Every executed instruction of ``function`` with its cycles and the rule they are due to.
 
+        ``function``: a name, or an address in it (0x08001234), as profiles of stripped firmware
+        have them.
+
         Covers all runs with ``cycles=True`` so far. Cache misses and mispredicts are not in it;
         ``RunResult.profile`` has them per function.
         """
-        address, size = self._symbol(function)
+        address, size = self._function(function)
         return annotate(self._counter.edges(), self._pricer, address, size)
 
     def uart_send(self, data: bytes) -> None:
@@ -178,12 +233,22 @@ class Board:
     def watch(self, functions: Iterable[str], on_entry: Callable[[str], None]) -> None:
         """Calls ``on_entry(name)`` whenever one of ``functions`` is entered.
 
+        Functions of one name are all watched; of several names for one address the first counts.
         Registers and memory are as at the call; the cycles of the function's first block are
         already in ``usage``.
         """
+        names: dict[int, str] = {}
         for name in functions:
-            address, _ = self._symbol(name)
+            found = [f.address for f in self.image.functions if f.name == name]
+            for address in found or [self._symbol(name)[0]]:
+                names.setdefault(address, name)
+        for address, name in names.items():
             self._core.on_block(address, partial(on_entry, name))
+
+    @property
+    def error(self) -> str:
+        """How far the cycles of all runs so far may be from silicon."""
+        return self._stated_error(self._counter.edges())
 
     @property
     def usage(self) -> Usage:
@@ -222,6 +287,20 @@ class Board:
             )
         self.write_memory(address, data)
 
+    def _function(self, name: str) -> tuple[int, int]:
+        """Address and size in bytes."""
+        if name in self.image.symbols or not name.startswith("0x"):
+            return self._symbol(name)
+        try:
+            function = self._functions().function_at(int(name, 16))
+        except ValueError as error:
+            raise InvalidValueError(
+                f"function {name!r}: not an address; give a name or 0x08001234"
+            ) from error
+        if function is None:
+            raise InvalidValueError(f"function {name!r}: nothing that ran lies there")
+        return function.address, function.size
+
     def _symbol(self, name: str) -> tuple[int, int]:
         symbol = self.image.symbols.get(name)
         if symbol is None:
@@ -231,7 +310,7 @@ class Board:
             )
         return symbol.address, symbol.size
 
-    def _attach_devices(self) -> None:
+    def _attach_devices(self, uart: int | None) -> None:
         bus, usarts = self.bus, dict(self.chip.usarts)
         attach_registers(bus, self.chip)
         bus.registers[VTOR] = self.image.vectors
@@ -242,7 +321,20 @@ class Board:
             on_caches=self._caches_switched,
             on_reset=lambda: self.request_stop(RESET_REQUESTED),
         )
-        self.console = Console(self._byte_sent, lambda: self.request_stop(WAITING_FOR_INPUT))
+        self.clocks = Clocks(
+            bus,
+            self.chip,
+            self.clock_mhz,
+            lambda ratio, waits: set_stalls(self._state, self.chip, ratio, waits, TIME_UNIT),
+        )
+        for base in TIMERS:
+            Timer(bus, base, self.clocks, self._now)
+        self.console = Console(
+            self._byte_sent,
+            self._feed_wanted,
+            lambda: self.request_stop(WAITING_FOR_INPUT),
+            uart,
+        )
         self.console.on_change = self._look_soon
         for base in usarts:
             self.console.attach(bus, base)
@@ -265,6 +357,9 @@ class Board:
         """Ends the current stretch at the next block, so that interrupts are looked at."""
         self._state.deadline = self._state.time
 
+    def _stop_soon(self) -> None:
+        self._state.stop_requested = 1
+
     def _forget_block(self) -> None:
         self._state.previous = 0
 
@@ -278,16 +373,42 @@ class Board:
         if until is not None and byte == until[-1] and self.console.sent.endswith(until):
             self.request_stop(UNTIL)
 
+    def _feed_wanted(self) -> None:
+        """The firmware is ready to receive: ask for what the host has to say."""
+        if self.on_input_wanted is not None:
+            self.uart_send(self.on_input_wanted())
+
     def _prepare_counter(self, cycles: bool, counted: bool, limit: int | None) -> None:
         state = self._state
         self._counter.attach(cycles=cycles)
         state.counting = int(bool(state.counting or counted or limit is not None))
         state.instruction_limit = NO_LIMIT if limit is None else state.instructions + limit
 
-    def _profile(self, before: list[EdgeCounts]) -> Profile:
-        edges = self._counter.edges()
-        functions = self.image if self.image.symbols else CallTargets(edges, self._pricer.block)
-        return build_profile(difference(edges, before), self._state, functions.function_at)
+    def _profile(self, edges: list[EdgeCounts]) -> Profile:
+        return build_profile(edges, self._state, self._functions().function_at)
+
+    def _functions(self) -> Image | CallTargets:
+        if self.image.functions:
+            return self.image
+        return CallTargets(self._counter.edges(), self._pricer.block)
+
+    def _stated_error(self, edges: list[EdgeCounts]) -> str:
+        share = float_share(edges, self._pricer.block)
+        return stated_error(self.chip, self.clock_mhz, self.clocks.memory, share)
+
+    def _guarded_stretch(self, deadline: float) -> None:
+        try:
+            self._stretch(deadline)
+            if self._pricer.failure is not None:
+                raise self._pricer.failure
+            if self._state.failed:
+                raise BoardFaultError(
+                    "the cycle model was interrupted while it priced a block: no figure is"
+                    " possible; run again"
+                )
+        except BaseException:
+            self._is_spoilt = True
+            raise
 
     def _stretch(self, deadline: float) -> None:
         """Runs up to the next event that needs Python, and handles it."""
@@ -295,13 +416,13 @@ class Board:
         if left <= 0:
             self._stopped_by = TIME_LIMIT
             return
+        if self._interrupts.receives_by_interrupt and not self.console.waiting:
+            self._feed_wanted()
         self._exceptions.take_due()
         state.deadline = self._next_look()
         if self._stopped_by is not None:
             return
-        event = self._core.run_stretch(left)
-        if self._pricer.failure is not None:
-            raise self._pricer.failure
+        event = self._core.run_stretch(min(left, _LONGEST_STRETCH))
         if event is Event.BREAKPOINT:
             self._stopped_by = END_OF_PROGRAM
         elif event is Event.SUPERVISOR_CALL:
@@ -310,8 +431,6 @@ class Board:
             self._exceptions.leave(self._core.pc)
         elif event is Event.WAITING:
             self._wait()
-        elif event is Event.TIMEOUT:
-            self._stopped_by = self._stopped_by or TIME_LIMIT
         elif self._stopped_by is None and state.instructions >= state.instruction_limit:
             self._stopped_by = INSTRUCTION_LIMIT
 

@@ -23,6 +23,7 @@ class CallTargets:
             if caller is None or _ends_with_call(decode(caller)):
                 starts.add(edge.to)
         self._starts = sorted(starts)
+        self._end = max((edge.to + edge.size for edge in edges), default=0)
 
     def function_at(self, pc: int) -> Symbol | None:
         """The function that holds ``pc``, named by its address."""
@@ -30,7 +31,8 @@ class CallTargets:
         if index < 0:
             return None
         start = self._starts[index]
-        return Symbol(f"0x{start:08x}", start, 0, True)
+        after = self._starts[index + 1] if index + 1 < len(self._starts) else self._end
+        return Symbol(f"0x{start:08x}", start, after - start, True)
 
 
 def _ends_with_call(block: list[Instruction]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tvm_mpq.errors import InvalidValueError
@@ -25,12 +25,11 @@ class Cache:
 
 
 @dataclass(frozen=True)
-class LineStalls:
-    """Core cycles lost per 32-byte line miss at one clock (design/cortex_m7.md, rule 13)."""
+class NarrowStores:
+    """Rule 10: milli-cycles for which a byte or halfword store occupies the store buffer."""
 
-    flash_data: float
-    flash_code: float
-    sram: float
+    tcm: int
+    cached: int
 
 
 @dataclass(frozen=True)
@@ -41,10 +40,12 @@ class Chip:
     ----------
     regions: memories; the one called FLASH is not writable. Addresses and sizes in bytes.
     flash_aliases: other base addresses at which the flash contents appear.
-    stalls: clock in MHz -> cost of a line miss; the first is the default clock.
+    flash_reads: reads of the flash that fill one 32-byte cache line.
+    clocks: clock in MHz -> (core clock / AXI clock, flash wait states) of firmware that sets
+        neither; the first is the default clock, the one that was compared with silicon.
+    sram_stall: core cycles of an SRAM line miss, by core clock / AXI clock (rule 13).
     usarts: base address -> interrupt number; every one is wired to the console.
-    timer_divider: core cycles per clock of TIM2..TIM5.
-    family: selects the ready-bit tables ("h7" or "f7").
+    family: selects the register layout ("h7" or "f7").
     """
 
     name: str
@@ -53,9 +54,11 @@ class Chip:
     flash_aliases: tuple[int, ...]
     data_cache: Cache
     code_cache: Cache
-    stalls: Mapping[int, LineStalls]
+    flash_reads: int
+    clocks: Mapping[int, tuple[int, int]]
+    sram_stall: Callable[[int], float]
+    narrow_stores: NarrowStores
     usarts: Mapping[int, int]
-    timer_divider: int
 
     @property
     def flash(self) -> MemoryRegion:
@@ -63,21 +66,44 @@ class Chip:
         return next(region for region in self.regions if region.name == "FLASH")
 
     @property
+    def usart_names(self) -> dict[int, str]:
+        """Base address -> name of every USART."""
+        return {base: _USART_NAMES[base] for base in self.usarts}
+
+    def usart(self, number: int) -> int:
+        """Base address of USART ``number`` (UART4, 5, 7 and 8 count on)."""
+        for base, name in self.usart_names.items():
+            if name in (f"USART{number}", f"UART{number}"):
+                return base
+        raise InvalidValueError(f"UART {number}: {self.name} has 1 to 8; name one of them")
+
+    @property
     def default_clock(self) -> int:
-        """Core clock in MHz at which the stalls were measured."""
-        return next(iter(self.stalls))
+        """Core clock in MHz at which the model was compared with silicon."""
+        return next(iter(self.clocks))
 
-    def line_stalls(self, clock_mhz: int | None) -> LineStalls:
-        """The miss costs at ``clock_mhz`` (None: the default clock)."""
+    def clock(self, clock_mhz: int | None) -> int:
+        """``clock_mhz``, or the default clock for None."""
         clock = self.default_clock if clock_mhz is None else clock_mhz
-        if clock not in self.stalls:
-            known = ", ".join(str(mhz) for mhz in self.stalls)
+        if clock not in self.clocks:
+            known = ", ".join(str(mhz) for mhz in self.clocks)
             raise InvalidValueError(
-                f"clock {clock} MHz: miss costs of {self.name} are known at {known} MHz; use one"
+                f"clock {clock} MHz: wait states of {self.name} are known at {known} MHz; use one"
             )
-        return self.stalls[clock]
+        return clock
 
 
+_USART_NAMES = {
+    0x40011000: "USART1",
+    0x40004400: "USART2",
+    0x40004800: "USART3",
+    0x40004C00: "UART4",
+    0x40005000: "UART5",
+    0x40011400: "USART6",
+    0x40007800: "UART7",
+    0x40007C00: "UART8",
+    0x58000C00: "LPUART1",
+}
 # RM0433 / RM0455 table "Register boundary addresses" and the vector tables.
 _H7_USARTS = {
     0x40004800: 39,
@@ -93,6 +119,17 @@ _H7_USARTS = {
 # RM0385: the same layout without LPUART1.
 _F7_USARTS = {base: irq for base, irq in _H7_USARTS.items() if base < 0x58000000}
 
+# RM0433 section 3.3: RAM with ECC reads, modifies and writes the word of a narrow store. Fitted.
+_WITH_ECC = NarrowStores(3700, 2400)
+# The F7 has no ECC: a narrow store is a store.
+_WITHOUT_ECC = NarrowStores(1000, 1000)
+
+
+def _h743_sram_stall(ratio: int) -> float:
+    """4 AXI cycles as on the H7A3, but 6 core cycles at a ratio of 2, where it was measured."""
+    return 6.0 if ratio == 2 else 4.0 * ratio
+
+
 _H743 = Chip(
     name="stm32h743",
     family="h7",
@@ -100,10 +137,11 @@ _H743 = Chip(
     flash_aliases=(),
     data_cache=Cache(16 * KIB, 4),
     code_cache=Cache(16 * KIB, 2),
-    # 480 MHz is extrapolated from the wait states (4 instead of 2).
-    stalls={400: LineStalls(10, 10, 6), 480: LineStalls(14, 14, 6)},
+    flash_reads=1,
+    clocks={400: (2, 2), 480: (2, 4)},
+    sram_stall=_h743_sram_stall,
+    narrow_stores=_WITH_ECC,
     usarts=_H7_USARTS,
-    timer_divider=2,
 )
 _H7A3 = Chip(
     name="stm32h7a3",
@@ -119,10 +157,11 @@ _H7A3 = Chip(
     flash_aliases=(),
     data_cache=Cache(16 * KIB, 4),
     code_cache=Cache(16 * KIB, 2),
-    # Data stall fitted to measured firmware, code stall assumed (6 wait states, 128-bit flash).
-    stalls={280: LineStalls(12.9, 20, 3.8)},
+    flash_reads=2,
+    clocks={280: (1, 6)},
+    sram_stall=lambda ratio: 4.0 * ratio,
+    narrow_stores=_WITH_ECC,
     usarts=_H7_USARTS,
-    timer_divider=2,
 )
 _F746 = Chip(
     name="stm32f746",
@@ -137,9 +176,11 @@ _F746 = Chip(
     flash_aliases=(0x00200000,),
     data_cache=Cache(4 * KIB, 4),
     code_cache=Cache(4 * KIB, 2),
-    stalls={216: LineStalls(10.8, 10.8, 4.8)},
+    flash_reads=1,
+    clocks={216: (1, 7)},
+    sram_stall=lambda ratio: 5.5 * ratio,
+    narrow_stores=_WITHOUT_ECC,
     usarts=_F7_USARTS,
-    timer_divider=2,
 )
 CHIPS = {chip.name: chip for chip in (_H743, _H7A3, _F746)}
 

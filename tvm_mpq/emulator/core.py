@@ -10,10 +10,10 @@ import unicorn
 from unicorn import arm_const as arm
 
 from tvm_mpq.emulator.bus import Bus
-from tvm_mpq.emulator.chips import Chip, LineStalls
+from tvm_mpq.emulator.chips import Chip
 from tvm_mpq.emulator.counter import new_counter
 from tvm_mpq.emulator.faults import CpuFaultError
-from tvm_mpq.emulator.guards import find_guards
+from tvm_mpq.emulator.guards import find_guards, find_stack_writes
 from tvm_mpq.emulator.image import Image
 from tvm_mpq.errors import InvalidValueError
 
@@ -41,6 +41,9 @@ _INVALID_ACCESS = {
 _NEVER_REACHED = 0xFFFFFFFE
 _EXCEPTION_RETURNS = 0xFFFFFFE0
 _THUMB_STATE = 1 << 5
+# Room for translated code. unicorn reserves 1 GiB by itself, and firmware needs a small part.
+_TRANSLATION_BYTES = 128 << 20
+_ERASED = b"\xff"
 
 
 class Event(Enum):
@@ -54,21 +57,37 @@ class Event(Enum):
     TIMEOUT = "host time is up"
 
 
+class _ClosedEngine:
+    """What is left of the processor when its memory has been given back."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise InvalidValueError("the board is closed; create a new Board")
+
+
 class Core:
     """A Cortex-M7 with the memories of ``chip`` and the program ``image`` in them."""
 
-    def __init__(self, chip: Chip, image: Image, bus: Bus, stalls: LineStalls) -> None:
+    def __init__(self, chip: Chip, image: Image, bus: Bus) -> None:
         self._chip, self._image, self._bus = chip, image, bus
         self._fault: tuple[str, int | None] | None = None
         self._event: Event | None = None
+        self._failure: BaseException | None = None
         # Not UC_MODE_MCLASS: it silently selects a Cortex-M33 without double precision.
         self.engine = unicorn.Uc(
             unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB, cpu=arm.UC_CPU_ARM_CORTEX_M7
         )
+        self.engine.ctl_set_tcg_buffer_size(_TRANSLATION_BYTES)
         self._map_memories()
-        self.counter = new_counter(self.engine, chip, stalls)
+        self.counter = new_counter(self.engine, chip)
         self._load()
         self._watch_faults()
+
+    def close(self) -> None:
+        """Gives the emulator's memory back; what was counted stays."""
+        if not isinstance(self.engine, _ClosedEngine):
+            # unicorn only offers this when the object is collected, and hooks keep it in a cycle.
+            self.engine._Uc__finalizer()
+            self.engine = _ClosedEngine()
 
     @property
     def pc(self) -> int:
@@ -104,9 +123,13 @@ class Core:
             # unicorn's own timeout would stop inside an instruction, and repeat it later.
             self.engine.emu_start(self.pc | 1, _NEVER_REACHED)
         except unicorn.UcError as error:
+            if self.engine._hook_exception is not None:
+                raise self.engine._hook_exception from error
             if self._fault is None:
                 undefined = error.errno == unicorn.UC_ERR_INSN_INVALID
                 self._fault = (_FAULTS[_UNDEFINED] if undefined else str(error), None)
+        if self._failure is not None:
+            raise self._failure
         self._raise_fault()
         if self._event is not None:
             return self._event
@@ -148,6 +171,8 @@ class Core:
 
     def _load(self) -> None:
         flash = self._chip.flash
+        for base in (flash.base, *self._chip.flash_aliases):
+            self.write_memory(base, _ERASED * flash.size)
         for address, data in self._image.segments:
             self.write_memory(address, data)
             if not flash.base <= address < flash.base + flash.size:
@@ -155,13 +180,15 @@ class Core:
             for alias in self._chip.flash_aliases:
                 self.write_memory(address - flash.base + alias, data)
         stack, entry = self._image.reset_vector()
-        self.engine.reg_write(arm.UC_ARM_REG_SP, stack)
+        # SP[1:0] are RES0 (ARMv7-M ARM B1.4.1): old linker scripts end the stack at 0x2004FFFF.
+        self.engine.reg_write(arm.UC_ARM_REG_SP, stack & ~3)
         self.engine.reg_write(arm.UC_ARM_REG_PC, entry | 1)
 
     def _watch_faults(self) -> None:
         limit = self._image.symbols.get(_STACK_LIMIT)
         self.counter.state.stack_limit = 0 if limit is None else limit.address
         self.counter.add_guards(find_guards(self._image, stack=limit is not None))
+        self.counter.align_stacks(find_stack_writes(self._image))
         self.engine.hook_add(unicorn.UC_HOOK_INTR, self._exception)
         self.engine.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._invalid_access)
         handler = self.vector(_HARD_FAULT, self._image.vectors)
@@ -182,7 +209,13 @@ class Core:
         self.engine.hook_add(unicorn.UC_HOOK_CODE, reached, None, address, address)
 
     def _bus_read(self, _: unicorn.Uc, offset: int, size: int, base: int) -> int:
-        return self._bus.read(base + offset, size)
+        try:
+            return self._bus.read(base + offset, size)
+        except BaseException as error:
+            # unicorn would stop too, and complain on stderr that it got no number.
+            self._failure = error
+            self.engine.emu_stop()
+            return 0
 
     def _bus_write(self, _: unicorn.Uc, offset: int, size: int, value: int, base: int) -> None:
         self._bus.write(base + offset, size, value)

@@ -15,7 +15,7 @@ import unicorn
 from unicorn import arm_const
 from unicorn.unicorn_py3.unicorn import uclib
 
-from tvm_mpq.emulator.chips import Chip, LineStalls
+from tvm_mpq.emulator.chips import Chip
 from tvm_mpq.emulator.guards import Guard
 from tvm_mpq.emulator.native import BoardStruct, GuardStruct, PriceCallback, load_shim
 
@@ -28,7 +28,8 @@ REGION_TCM, REGION_SRAM, REGION_FLASH = 1, 2, 3
 MISPREDICT_CYCLES = 8
 UNALIGNED_CYCLES = 3
 
-# price(edge index) -> static cost of one execution in 1/1000 cycle
+# price(edge index) -> static cost of one execution in 1/1000 cycle, plus 1. Never 0 when it has
+# answered: ctypes makes 0 of a callback that an exception ended.
 Price = Callable[[int], int]
 
 
@@ -36,7 +37,8 @@ Price = Callable[[int], int]
 class EdgeCounts:
     """What happened on one block edge: ``count`` executions of the block at ``to``.
 
-    ``spent`` is the static cost of all of them in 1/1000 cycle, without the events below it.
+    ``spent`` is the static cost of all of them in 1/1000 cycle, without the events below it;
+    ``flash_stall`` and ``sram_stall`` are what line misses cost.
     """
 
     from_: int
@@ -53,6 +55,8 @@ class EdgeCounts:
     unaligned: int
     narrow_tcm: int
     narrow_cached: int
+    flash_stall: int
+    sram_stall: int
 
 
 class Counter(Protocol):
@@ -69,33 +73,33 @@ class Counter(Protocol):
     def add_guards(self, guards: Iterable[Guard]) -> None:
         """Watches the instructions whose faults unicorn does not raise."""
 
+    def align_stacks(self, places: Iterable[tuple[int, bool]]) -> None:
+        """Clears bits 1:0 of the stack pointer (True: of the process) at those addresses."""
+
     def set_price(self, price: Price) -> None:
         """Installs the pipeline model's answer to "what does this edge cost?"."""
 
     def edge(self, index: int) -> Any:
-        """The live record of an edge; ``next_review`` may be assigned."""
+        """The live record of an edge; ``next_review`` and ``words`` may be assigned."""
 
     def edges(self) -> list[EdgeCounts]:
         """A copy of all edges."""
 
 
-def new_counter(engine: unicorn.Uc, chip: Chip, stalls: LineStalls) -> Counter:
+def new_counter(engine: unicorn.Uc, chip: Chip) -> Counter:
     """The fastest counter this machine can run."""
     if load_shim() is not None:
-        return NativeCounter(engine, chip, stalls)
+        return NativeCounter(engine, chip)
     from tvm_mpq.emulator.python_counter import PythonCounter
 
-    return PythonCounter(engine, chip, stalls)
+    return PythonCounter(engine, chip)
 
 
-def configure(state: Any, chip: Chip, stalls: LineStalls) -> None:
+def configure(state: Any, chip: Chip) -> None:
     """Sets limits, costs and cache geometry on a fresh counter state."""
     state.instruction_limit = state.deadline = NO_LIMIT
     state.mispredict_cost = MISPREDICT_CYCLES * TIME_UNIT
     state.unaligned_cost = UNALIGNED_CYCLES * TIME_UNIT
-    state.flash_data_cost = round(stalls.flash_data * TIME_UNIT)
-    state.flash_code_cost = round(stalls.flash_code * TIME_UNIT)
-    state.sram_cost = round(stalls.sram * TIME_UNIT)
     state.last_line = NO_LINE
     state.code.sets, state.code.ways = chip.code_cache.sets, chip.code_cache.ways
     state.data.sets, state.data.ways = chip.data_cache.sets, chip.data_cache.ways
@@ -114,7 +118,7 @@ def configure(state: Any, chip: Chip, stalls: LineStalls) -> None:
 class NativeCounter:
     """Counting inside shim.c: hooks go from unicorn to C without entering Python."""
 
-    def __init__(self, engine: unicorn.Uc, chip: Chip, stalls: LineStalls) -> None:
+    def __init__(self, engine: unicorn.Uc, chip: Chip) -> None:
         shim = load_shim()
         if shim is None:
             raise RuntimeError("NativeCounter needs the compiled shim")
@@ -131,9 +135,9 @@ class NativeCounter:
             setattr(self.state, field, ctypes.cast(function, ctypes.c_void_p).value)
         self.state.control_register = arm_const.UC_ARM_REG_CONTROL
         self.state.status_register = arm_const.UC_ARM_REG_CPSR
-        configure(self.state, chip, stalls)
-        self.set_price(lambda edge: 0)
-        self._guards: ctypes.Array[GuardStruct] | None = None
+        configure(self.state, chip)
+        self.set_price(lambda edge: 1)
+        self._guards: list[ctypes.Array[GuardStruct]] = []
         self._memory_hook: int | None = None
         self._hook(unicorn.UC_HOOK_BLOCK, shim.on_block, self._pointer)
 
@@ -162,8 +166,7 @@ class NativeCounter:
     def add_guards(self, guards: Iterable[Guard]) -> None:
         """See Counter."""
         listed = list(guards)
-        self._guards = (GuardStruct * len(listed))()
-        for guard, slot in zip(listed, self._guards, strict=True):
+        for guard, slot in zip(listed, self._new_guards(len(listed)), strict=True):
             slot.board = ctypes.cast(self._pointer, ctypes.c_void_p).value
             slot.register_id = register_id(guard.register)
             slot.subtracted_id = 0 if guard.subtracted < 0 else register_id(guard.subtracted)
@@ -171,6 +174,19 @@ class NativeCounter:
             slot.address = guard.address
             where = guard.address
             self._hook(unicorn.UC_HOOK_CODE, self._shim.on_guard, ctypes.byref(slot), where, where)
+
+    def align_stacks(self, places: Iterable[tuple[int, bool]]) -> None:
+        """See Counter."""
+        listed = list(places)
+        for (where, is_process), slot in zip(listed, self._new_guards(len(listed)), strict=True):
+            slot.board = ctypes.cast(self._pointer, ctypes.c_void_p).value
+            slot.register_id = stack_id(is_process)
+            align = self._shim.on_stack_written
+            self._hook(unicorn.UC_HOOK_CODE, align, ctypes.byref(slot), where, where)
+
+    def _new_guards(self, count: int) -> ctypes.Array[GuardStruct]:
+        self._guards.append((GuardStruct * count)())
+        return self._guards[-1]
 
     def set_price(self, price: Price) -> None:
         """See Counter."""
@@ -200,6 +216,11 @@ class NativeCounter:
         if status != unicorn.UC_ERR_OK:
             raise unicorn.UcError(status)
         return int(handle.value or 0)
+
+
+def stack_id(is_process: bool) -> int:
+    """unicorn's identifier of a stack pointer."""
+    return int(arm_const.UC_ARM_REG_PSP if is_process else arm_const.UC_ARM_REG_SP)
 
 
 def register_id(number: int) -> int:

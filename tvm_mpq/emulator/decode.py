@@ -1,7 +1,7 @@
 """Turns machine code into ``Instruction`` records for the pipeline model.
 
 The operands are read from capstone's operand list; its ``regs_access()`` is wrong for UMLAL, SSAT,
-PKHBT and UXTAB (capstone 5) and is not used. Rule numbers: design/cortex_m7.md.
+PKHBT and UXTAB (capstone 5) and is not used. Rule numbers: docs/cycle_model.md.
 """
 
 from __future__ import annotations
@@ -108,6 +108,7 @@ def _decode(fields: Fields) -> Instruction:
     instruction = fields.instruction()
     decoder = _decoder_of(fields.name)
     decoder(fields, instruction)
+    instruction.conditional = fields.conditional
     if fields.conditional and instruction.kind not in (Kind.BRANCH, Kind.NONE, Kind.SYSTEM):
         # Inside an IT block the flags are one more operand (rule 12).
         instruction.sources += (Operand(FLAGS, Stage.EX2),)

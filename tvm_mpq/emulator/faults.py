@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tvm_mpq.emulator.fitness import external_memory
 from tvm_mpq.emulator.image import Image
 from tvm_mpq.errors import BoardFaultError
 
@@ -22,7 +23,10 @@ class CpuFaultError(BoardFaultError):
         self.location = image.location(pc)
         where = "" if address is None else f" at address 0x{address:08x}"
         called = image.location(caller & ~1)
+        external = None if address is None else external_memory(address)
         fix = _FIXES.get(kind, "look at the source line, or run with gdb")
+        if external is not None and kind.startswith("unmapped"):
+            fix = f"{external} lies there, which the model lacks"
         super().__init__(
             f"{kind}{where}: pc 0x{pc:08x} in {self.location}, called from {called}; {fix}"
         )

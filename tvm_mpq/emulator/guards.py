@@ -44,6 +44,26 @@ def find_guards(image: Image, *, stack: bool) -> list[Guard]:
     return guards
 
 
+def find_stack_writes(image: Image) -> list[tuple[int, bool]]:
+    """(address after it, whether it is the process stack) of what loads a stack pointer anew.
+
+    SP[1:0] are RES0 (ARMv7-M ARM B1.4.1), which unicorn leaves to the program. Where the file does
+    not tell code from data, both are searched: what is never executed does no harm.
+    """
+    found = []
+    segments = [(start, start + len(data)) for start, data in image.segments]
+    for start, end in image.code or segments:
+        for address, first, second in _instructions(image.read(start, end - start), start):
+            if second is None:
+                if first & 0xFF87 == 0x4685:  # MOV SP, Rm
+                    found.append((address + 2, False))
+            elif first & 0xFFF0 == 0xF380 and second in (0x8808, 0x8809):  # MSR MSP or PSP
+                found.append((address + 4, second == 0x8809))
+            elif first & 0xFF70 == 0xF850 and second >> 12 == STACK_POINTER:  # LDR SP
+                found.append((address + 4, False))
+    return found
+
+
 def _instructions(code: bytes, start: int) -> Iterator[tuple[int, int, int | None]]:
     halves = struct.unpack(f"<{len(code) // 2}H", code[: len(code) & ~1])
     index = 0

@@ -1,4 +1,4 @@
-"""Reads what would be flashed: ELF files by physical address, raw images by vector table."""
+"""Reads what would be flashed: ELF files by physical address, other files by vector table."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from pathlib import Path
 from elftools.elf.elffile import ELFFile
 
 from tvm_mpq.emulator.elf import open_elf
+from tvm_mpq.emulator.formats import ELF_MAGIC, segments_of
 from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.files import read_bytes
+
+_ARMV7E_M = 13
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Symbol:
     address: int
     size: int
     is_function: bool
+    is_global: bool = False
 
 
 class Image:
@@ -32,6 +36,7 @@ class Image:
     ----------
     segments: (physical address, bytes) in file order.
     vectors: address of the vector table.
+    symbols: by name. functions: all of them, by address; several may share a name or an address.
     code: (start, end) address ranges that hold instructions, not literals; empty when unknown.
     runs_from: (start, end) address ranges used while running; empty when unknown.
     """
@@ -41,20 +46,23 @@ class Image:
         path: Path,
         segments: list[tuple[int, bytes]],
         vectors: int,
-        symbols: dict[str, Symbol] | None = None,
+        symbols: list[Symbol] | None = None,
         code: list[tuple[int, int]] | None = None,
         runs_from: list[tuple[int, int]] | None = None,
     ) -> None:
         self.path = path
         self.segments = segments
         self.vectors = vectors
-        self.symbols = symbols or {}
+        self.symbols: dict[str, Symbol] = {}
+        for symbol in symbols or []:
+            # Files may have statics of one name: the first, or the global one, has the name.
+            if symbol.name not in self.symbols or symbol.is_global:
+                self.symbols[symbol.name] = symbol
         self.code = code or []
         self.runs_from = runs_from or []
-        self._functions = sorted(
-            (s for s in self.symbols.values() if s.is_function), key=lambda s: (s.address, s.size)
-        )
-        self._starts = [function.address for function in self._functions]
+        named = [symbol for symbol in symbols or [] if symbol.is_function]
+        self.functions = sorted(named, key=lambda s: (s.address, s.size, s.is_global, s.name))
+        self._starts = [function.address for function in self.functions]
         self._lines: list[tuple[int, str, int]] | None = None
 
     def read(self, address: int, size: int) -> bytes:
@@ -64,9 +72,14 @@ class Image:
                 return data[address - start : address - start + size]
         return b""
 
+    def initial_words(self) -> tuple[int, int]:
+        """The first two words of the vector table: stack pointer and reset vector."""
+        stack, entry = struct.unpack("<II", self.read(self.vectors, 8))
+        return stack, entry
+
     def reset_vector(self) -> tuple[int, int]:
         """Initial stack pointer and entry point (Thumb bit cleared), from the vector table."""
-        stack, entry = struct.unpack("<II", self.read(self.vectors, 8))
+        stack, entry = self.initial_words()
         return stack, entry & ~1
 
     def function_at(self, pc: int) -> Symbol | None:
@@ -74,7 +87,7 @@ class Image:
         index = bisect_right(self._starts, pc) - 1
         if index < 0:
             return None
-        function = self._functions[index]
+        function = self.functions[index]
         inside = pc < function.address + function.size or function.size == 0
         return function if inside else None
 
@@ -96,7 +109,9 @@ class Image:
 
 
 def load_image(path: Path, base: int) -> Image:
-    """Reads ``path``; ``base`` is where a raw image starts, and where an ELF's vectors are sought.
+    """Reads ``path``: ELF, Intel HEX, UF2 or raw, by content.
+
+    ``base`` is where a raw image starts, and where the vectors of other files are sought first.
 
     Raises
     ------
@@ -105,7 +120,11 @@ def load_image(path: Path, base: int) -> Image:
     if not path.is_file():
         raise InvalidValueError(f"firmware {str(path)!r}: no such file; build it first")
     data = read_bytes(path)
-    image = _elf_image(path, base) if data[:4] == b"\x7fELF" else Image(path, [(base, data)], base)
+    if data[:4] == ELF_MAGIC:
+        image = _elf_image(path, base)
+    else:
+        segments = segments_of(data, base, str(path))
+        image = Image(path, segments, _vectors(segments, base))
     if len(image.read(image.vectors, 8)) < 8:
         raise InvalidValueError(
             f"firmware {str(path)!r}: no vector table at 0x{image.vectors:08x};"
@@ -130,15 +149,43 @@ def _elf_image(path: Path, base: int) -> Image:
             (segment["p_vaddr"], segment["p_vaddr"] + segment["p_memsz"])
             for segment in elf.iter_segments("PT_LOAD")
         ]
+        _check_architecture(path, elf)
         section = elf.get_section_by_name(".isr_vector")
-        vectors = base if section is None else section["sh_addr"]
+        vectors = _vectors(segments, base) if section is None else section["sh_addr"]
         symbols, code = _symbols(elf)
     return Image(path, segments, vectors, symbols, code, runs_from)
 
 
-def _symbols(elf: ELFFile) -> tuple[dict[str, Symbol], list[tuple[int, int]]]:
+def _vectors(segments: list[tuple[int, bytes]], base: int) -> int:
+    """Address of the vector table: ``base``, or where the lowest segment starts."""
+    if any(start <= base < start + len(data) for start, data in segments) or not segments:
+        return base
+    return min(start for start, _ in segments)
+
+
+def _check_architecture(path: Path, elf: ELFFile) -> None:
+    """Build attributes (ARM IHI 0045, Tag_CPU_arch): what a Cortex-M7 executes, and no more."""
+    section = elf.get_section_by_name(".ARM.attributes")
+    if section is None:
+        return
+    tags = {
+        attribute.tag: attribute.value
+        for part in section.iter_subsections()
+        for scope in part.iter_subsubsections()
+        for attribute in scope.iter_attributes()
+    }
+    architecture, profile = tags.get("TAG_CPU_ARCH", 0), tags.get("TAG_CPU_ARCH_PROFILE", 0)
+    if profile in (ord("A"), ord("R")) or architecture > _ARMV7E_M:
+        core = tags.get("TAG_CPU_NAME") or f"Tag_CPU_arch {architecture}"
+        raise InvalidValueError(
+            f"firmware {str(path)!r}: built for another core (Arm {core}); the chips here have a"
+            " Cortex-M7: build with -mcpu=cortex-m7"
+        )
+
+
+def _symbols(elf: ELFFile) -> tuple[list[Symbol], list[tuple[int, int]]]:
     table = elf.get_section_by_name(".symtab")
-    symbols: dict[str, Symbol] = {}
+    symbols: list[Symbol] = []
     marks: list[tuple[int, str]] = []
     if table is None:
         return symbols, []
@@ -148,12 +195,9 @@ def _symbols(elf: ELFFile) -> tuple[dict[str, Symbol], list[tuple[int, int]]]:
             marks.append((value, name[1]))
         elif name and kind in ("STT_FUNC", "STT_OBJECT", "STT_NOTYPE"):
             is_function = kind == "STT_FUNC"
-            symbol = Symbol(
-                name, value & ~1 if is_function else value, entry["st_size"], is_function
-            )
-            # A static of the same name must not hide the global one.
-            if name not in symbols or entry["st_info"]["bind"] == "STB_GLOBAL":
-                symbols[name] = symbol
+            address = value & ~1 if is_function else value
+            is_global = entry["st_info"]["bind"] == "STB_GLOBAL"
+            symbols.append(Symbol(name, address, entry["st_size"], is_function, is_global))
     return symbols, _code_ranges(elf, sorted(set(marks)))
 
 
@@ -174,7 +218,7 @@ def _code_ranges(elf: ELFFile, marks: list[tuple[int, str]]) -> list[tuple[int, 
 def _line_table(path: Path) -> list[tuple[int, str, int]]:
     """Sorted (address, file name, line); an empty name ends a sequence."""
     rows: list[tuple[int, str, int]] = []
-    if read_bytes(path)[:4] != b"\x7fELF":
+    if read_bytes(path)[:4] != ELF_MAGIC:
         return rows
     # A message about a fault is worth more than its line numbers.
     with suppress(InvalidValueError), open_elf(path) as elf:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from tvm_mpq.emulator.bus import Bus
+from tvm_mpq.emulator.core_registers import PRIORITY_MASK
 from tvm_mpq.emulator.systick import SysTick
 from tvm_mpq.emulator.usart import Console
 
@@ -82,8 +83,8 @@ class Interrupts:
 
     def _execution_priority(self, primask: int, basepri: int) -> int:
         level = min((self._priority(n) for n in self.active), default=_THREAD_PRIORITY)
-        if basepri:
-            level = min(level, self._group(basepri))
+        if basepri & PRIORITY_MASK:
+            level = min(level, self._group(basepri & PRIORITY_MASK))
         return min(level, 0) if primask else level
 
     def _priority(self, number: int) -> int:

@@ -1,4 +1,4 @@
-"""What the pipeline model knows about one instruction. Rule numbers: design/cortex_m7.md."""
+"""What the pipeline model knows about one instruction. Rule numbers: docs/cycle_model.md."""
 
 from __future__ import annotations
 
@@ -108,6 +108,7 @@ class Instruction:
     loads, stores: 32-bit words transferred.
     base, offset: address register and byte offset of a single access; offset None: unknown.
     narrow: byte or halfword store (rule 10).
+    conditional: inside an IT block.
     """
 
     address: int
@@ -125,7 +126,13 @@ class Instruction:
     base: str | None = None
     offset: int | None = None
     narrow: bool = False
+    conditional: bool = False
     float_use: FloatUse = FloatUse.NONE
+
+    @property
+    def words(self) -> int:
+        """32-bit words transferred."""
+        return self.loads + self.stores
 
     @property
     def writes(self) -> frozenset[str]:

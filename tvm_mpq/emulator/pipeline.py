@@ -1,22 +1,28 @@
 """The in-order dual-issue pipeline of the Cortex-M7 as a cycle-stepping model.
 
 Time is in milli-cycles where fractions occur (expected bank conflicts, the store buffer) and in
-whole cycles otherwise. Rule numbers: design/cortex_m7.md.
+whole cycles otherwise. Rule numbers: docs/cycle_model.md.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from tvm_mpq.emulator.isa import FLAGS, Instruction, Kind, Latency, Operand, Use
-from tvm_mpq.emulator.rules import expected_bank_cost, why_not_paired
+from tvm_mpq.emulator.rules import (
+    UNKNOWN_BANKS,
+    bank_cost,
+    usually_one_bank,
+    why_not_paired,
+)
 
 MILLI = 1000
-# Rule 10: a byte or halfword store is a read-modify-write in DTCM and a merge in the cache.
+# Rule 10 on the STM32H7: the price of a byte or halfword store (chips.NarrowStores).
 NARROW_STORE_TCM = 3700
 NARROW_STORE_CACHED = 2400
+# Published measurements: stores are free until about the fifth in a row.
 STORE_BUFFER_ENTRIES = 4
 # A chained floating-point MAC reads its accumulator two cycles before another consumer could.
 _FLOAT_CHAIN = 2
@@ -42,7 +48,7 @@ class Pipeline:
         self._slot_open = False
         self._ready: dict[str, tuple[int, Latency]] = {}
         self._extra = 0
-        self._store_buffer = 0
+        self._store_buffer: tuple[int, ...] = ()  # when each entry leaves, oldest first
         self.trace: list[Issue] | None = None
 
     @property
@@ -51,10 +57,16 @@ class Pipeline:
         open_cycle = 0 if self._older is None else self._older.occupancy
         return (self._cycle + open_cycle) * MILLI + self._extra
 
-    def run(self, block: Iterable[Instruction], *, taken: bool) -> None:
-        """Issues a block; after a taken branch the next one starts a new cycle (rule 11)."""
-        for instruction in block:
-            self.issue(instruction)
+    def run(
+        self, block: Iterable[Instruction], *, taken: bool, banks: Mapping[int, int] | None = None
+    ) -> None:
+        """Issues a block; after a taken branch the next one starts a new cycle (rule 11).
+
+        ``banks``: index of an instruction -> ``same_bank`` of ``issue``.
+        """
+        shares = banks or {}
+        for index, instruction in enumerate(block):
+            self.issue(instruction, shares.get(index, UNKNOWN_BANKS))
         if taken:
             self.close()
 
@@ -64,18 +76,22 @@ class Pipeline:
             self._cycle += self._older.occupancy
         self._older, self._slot_open = None, False
 
-    def issue(self, instruction: Instruction) -> None:
-        """Places one instruction in the younger slot of this cycle or the older of a later one."""
+    def issue(self, instruction: Instruction, same_bank: int = UNKNOWN_BANKS) -> None:
+        """Places one instruction in the younger slot of this cycle or the older of a later one.
+
+        ``same_bank``: in how many of 1000 executions this load meets the bank of the one before it.
+        """
         earliest, producer = self._operands_ready(instruction)
         older = self._older
         reason = None if earliest <= self._cycle else producer
         pairs = older is not None and self._slot_open and reason is None
         if pairs and older is not None:
             reason = why_not_paired(older, instruction)
+            reason = reason or usually_one_bank(older, instruction, same_bank)
             pairs = reason is None
         if pairs and older is not None:
             self._slot_open = False
-            self._extra += expected_bank_cost(older, instruction)
+            self._extra += bank_cost(older, instruction, same_bank)
         else:
             self.close()
             self._cycle = max(self._cycle, earliest)
@@ -98,7 +114,7 @@ class Pipeline:
             and earliest <= self._cycle
             and why_not_paired(older, instruction) is None
         ):
-            return expected_bank_cost(older, instruction)
+            return bank_cost(older, instruction, UNKNOWN_BANKS)
         closed = self._cycle + (0 if older is None else older.occupancy)
         return (max(closed, earliest) + instruction.occupancy - closed) * MILLI
 
@@ -150,14 +166,17 @@ class Pipeline:
             self._ready[register] = (self._cycle + written.cycles + delay, written)
 
     def _fill_store_buffer(self, instruction: Instruction) -> None:
-        """Rule 10: one word a cycle drains; byte stores take longer; a full buffer stalls."""
+        """Rule 10: four entries drain in order, a word a cycle, byte stores more slowly.
+
+        A store that finds the buffer full waits until the oldest entry has gone.
+        """
+        now = self._cycle * MILLI + self._extra
+        waiting = [leaves for leaves in self._store_buffer if leaves > now]
+        if len(waiting) == STORE_BUFFER_ENTRIES:
+            self._extra += waiting[0] - now
+            now = waiting.pop(0)
         drain = self._narrow_store if instruction.narrow else instruction.stores * MILLI
-        now = self._cycle * MILLI
-        self._store_buffer = max(self._store_buffer, now) + drain
-        over = self._store_buffer - now - STORE_BUFFER_ENTRIES * max(MILLI, drain)
-        if over > 0:
-            self._extra += over
-            self._store_buffer -= over
+        self._store_buffer = (*waiting, (waiting[-1] if waiting else now) + drain)
 
 
 def _available(known: tuple[int, Latency], operand: Operand) -> int:
@@ -170,12 +189,16 @@ def _available(known: tuple[int, Latency], operand: Operand) -> int:
     return ready - operand.stage
 
 
-def loop_cost(block: list[Instruction], narrow_store: int = NARROW_STORE_TCM) -> float:
+def loop_cost(
+    block: list[Instruction],
+    narrow_store: int = NARROW_STORE_TCM,
+    banks: Mapping[int, int] | None = None,
+) -> float:
     """Cycles per iteration of a loop body in its steady state, without memory misses."""
     pipeline, iterations = Pipeline(narrow_store), 200
     totals = []
     for _ in range(iterations):
-        pipeline.run(block, taken=True)
+        pipeline.run(block, taken=True, banks=banks)
         totals.append(pipeline.total)
     half = iterations // 2
     return (totals[-1] - totals[half - 1]) / (iterations - half) / MILLI

@@ -100,14 +100,13 @@ def _empty() -> dict[str, int]:
 
 def _edge_costs(edge: EdgeCounts, costs: Any) -> dict[str, int]:
     instructions = edge.count * edge.instructions
-    flash = edge.flash_data * costs.flash_data_cost + edge.flash_code * costs.flash_code_cost
     return {
         "instructions": instructions,
         "spent": edge.spent,
         "pipeline": edge.spent - instructions * _IDEAL_COST,
         "mispredict": edge.mispredicts * costs.mispredict_cost,
-        "flash": flash,
-        "axi": (edge.sram_data + edge.sram_code) * costs.sram_cost,
+        "flash": edge.flash_stall,
+        "axi": edge.sram_stall,
         "unaligned": edge.unaligned * costs.unaligned_cost,
     }
 

@@ -10,7 +10,7 @@ from typing import Any
 import unicorn
 from unicorn import arm_const
 
-from tvm_mpq.emulator.chips import Chip, LineStalls
+from tvm_mpq.emulator.chips import Chip
 from tvm_mpq.emulator.counter import (
     NO_LINE,
     REGION_FLASH,
@@ -21,6 +21,7 @@ from tvm_mpq.emulator.counter import (
     Price,
     configure,
     register_id,
+    stack_id,
 )
 from tvm_mpq.emulator.guards import Guard
 
@@ -49,8 +50,14 @@ class _Edge:
     unaligned: int = 0
     narrow_tcm: int = 0
     narrow_cached: int = 0
+    flash_stall: int = 0
+    sram_stall: int = 0
     cost: int = 0
     next_review: int = 0
+    words: int = 0
+    irregular: int = 0
+    timed: int = 0
+    same: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -82,14 +89,17 @@ class _State:
 
     def __init__(self) -> None:
         self.counting = self.cycles = self.stop_requested = self.stopped = self.timed_out = 0
+        self.failed = 0
         self.blocks, self.host_deadline = 0, 0.0
         self.instructions = self.instruction_limit = self.time = self.deadline = 0
         self.mispredict_cost = self.unaligned_cost = 0
-        self.flash_data_cost = self.flash_code_cost = self.sram_cost = 0
+        self.flash_data_cost = self.flash_code_cost = self.flash_busy_cost = self.sram_cost = 0
+        self.flash_free = 0
         self.lost_mispredict = self.lost_unaligned = self.lost_flash = self.lost_sram = 0
         self.stack_limit = self.faulty_guard = self.fault_address = 0
         self.previous = self.current_edge = self.edge_count = 0
         self.last_line = NO_LINE
+        self.word = self.last_address = 0
         self.regions: dict[int, int] = {}
         self.code, self.data = _Cache(), _Cache()
 
@@ -102,11 +112,11 @@ class _State:
 class PythonCounter:
     """See Counter; every method does what its namesake in NativeCounter and shim.c does."""
 
-    def __init__(self, engine: unicorn.Uc, chip: Chip, stalls: LineStalls) -> None:
+    def __init__(self, engine: unicorn.Uc, chip: Chip) -> None:
         self._engine = engine
         self.state = _State()
-        configure(self.state, chip, stalls)
-        self._price: Price = lambda edge: 0
+        configure(self.state, chip)
+        self._price: Price = lambda edge: 1
         self._edges: list[_Edge] = []
         self._index: dict[tuple[int, int, int], int] = {}
         self._predictor = bytearray(b"\x01") * 65536
@@ -137,6 +147,12 @@ class PythonCounter:
             where = guard.address
             self._engine.hook_add(unicorn.UC_HOOK_CODE, self._on_guard, guard, where, where)
 
+    def align_stacks(self, places: Iterable[tuple[int, bool]]) -> None:
+        """See Counter."""
+        for where, is_process in places:
+            stack, hook = stack_id(is_process), unicorn.UC_HOOK_CODE
+            self._engine.hook_add(hook, self._on_stack_written, stack, where, where)
+
     def set_price(self, price: Price) -> None:
         """See Counter."""
         self._price = price
@@ -163,6 +179,8 @@ class PythonCounter:
         if not state.counting:
             return
         previous = state.previous
+        if state.cycles and self._edges:
+            self._finish_block()
         index = self._find_edge(previous, address, size)
         edge = self._edges[index]
         last = self._edges[state.current_edge]
@@ -173,12 +191,29 @@ class PythonCounter:
             state.time += TIME_UNIT * edge.instructions
             return
         if edge.count >= edge.next_review:
-            edge.cost = self._price(index)
+            self._set_price(index)
         state.time += edge.cost
         edge.spent += edge.cost
         if previous:
             self._predict(edge, last.to + last.size)
         self._fetch(edge)
+
+    def _finish_block(self) -> None:
+        state = self.state
+        edge = self._edges[state.current_edge]
+        edge.timed += 1
+        edge.irregular |= int(state.word != edge.words)
+        state.word = 0
+
+    def _set_price(self, index: int) -> None:
+        answer, edge, state = self._price(index), self._edges[index], self.state
+        edge.cost = max(0, answer - 1)
+        if answer <= 0:
+            state.failed = state.stop_requested = 1
+        if time.monotonic() >= state.host_deadline:
+            state.timed_out = 1
+        if not edge.same:
+            edge.same = [0] * edge.words
 
     def _find_edge(self, from_: int, to: int, size: int) -> int:
         key = (from_, to, size)
@@ -218,10 +253,21 @@ class PythonCounter:
                 continue
             if region == REGION_FLASH:
                 edge.flash_code += 1
-                state.spend("lost_flash", state.flash_code_cost)
+                self._flash_miss(edge, state.time - edge.cost, state.flash_code_cost)
             else:
                 edge.sram_code += 1
-                state.spend("lost_sram", state.sram_cost)
+                self._sram_miss(edge)
+
+    def _flash_miss(self, edge: _Edge, now: int, cost: int) -> None:
+        state = self.state
+        wait = max(0, state.flash_free - now)
+        state.flash_free = now + wait + state.flash_busy_cost
+        edge.flash_stall += wait + cost
+        state.spend("lost_flash", wait + cost)
+
+    def _sram_miss(self, edge: _Edge) -> None:
+        edge.sram_stall += self.state.sram_cost
+        self.state.spend("lost_sram", self.state.sram_cost)
 
     def _on_memory(
         self, engine: unicorn.Uc, access: int, address: int, size: int, value: int, __: Any
@@ -229,9 +275,13 @@ class PythonCounter:
         clear_it_state(engine)
         state = self.state
         region = state.regions.get(address >> REGION_SHIFT, 0)
+        edge, word = self._edges[state.current_edge], state.word
+        if word < edge.words:
+            edge.same[word] += not (address ^ state.last_address) & 4
+        state.word = word + (2 if size > 4 else 1)
+        state.last_address = address
         if region == 0:
             return
-        edge = self._edges[state.current_edge]
         if access == unicorn.UC_MEM_READ:
             if size == 4 and address & 3:
                 edge.unaligned += 1
@@ -244,20 +294,21 @@ class PythonCounter:
         if region == REGION_TCM:
             return
         last = address + size - 1
-        self._touch(edge, region, address)
+        self._touch(edge, region, address, word)
         if address // _LINE != last // _LINE:
-            self._touch(edge, region, last)
+            self._touch(edge, region, last, word)
 
-    def _touch(self, edge: _Edge, region: int, address: int) -> None:
+    def _touch(self, edge: _Edge, region: int, address: int, word: int) -> None:
         state = self.state
         if state.data.lookup(address):
             return
         if region == REGION_FLASH:
             edge.flash_data += 1
-            state.spend("lost_flash", state.flash_data_cost)
+            passed = edge.cost * word // edge.words if word < edge.words else edge.cost
+            self._flash_miss(edge, state.time - edge.cost + passed, state.flash_data_cost)
         else:
             edge.sram_data += 1
-            state.spend("lost_sram", state.sram_cost)
+            self._sram_miss(edge)
 
     def _on_guard(self, engine: unicorn.Uc, address: int, _: int, guard: Guard) -> None:
         clear_it_state(engine)
@@ -272,6 +323,11 @@ class PythonCounter:
             return
         self.state.faulty_guard, self.state.fault_address = guard.address, value
         engine.emu_stop()
+
+    def _on_stack_written(self, engine: unicorn.Uc, address: int, _: int, stack: int) -> None:
+        value = engine.reg_read(stack)
+        if value & 3:
+            engine.reg_write(stack, value & ~3)
 
 
 def clear_it_state(engine: unicorn.Uc) -> None:

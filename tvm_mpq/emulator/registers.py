@@ -37,7 +37,15 @@ _IDENTITY = {
     "stm32f746": (0xE0042000, 0x10016449),
 }
 # Reset values that start-up code depends on (the internal oscillator runs after reset).
-_RESET = {"h7": {0x58024400: 0x1, 0x58024818: 0x4000}, "f7": {0x40023800: 0x1}}
+# The flash of the H7 starts with 7 wait states.
+_RESET = {
+    "h7": {
+        **{0x58024400: 0x1, 0x58024818: 0x4000, 0x52002000: 0x37},
+        **{0x58024428: 0x02020200, 0x5802442C: 0x01FF0000},
+        **dict.fromkeys((0x58024430, 0x58024438, 0x58024440), 0x01010280),
+    },
+    "f7": {0x40023800: 0x83, 0x40023804: 0x24003010},
+}
 _GPIO = {"h7": 0x58020000, "f7": 0x40020000}
 _GPIO_PORTS, _GPIO_STEP, _IDR, _ODR, _BSRR = 11, 0x400, 0x10, 0x14, 0x18
 

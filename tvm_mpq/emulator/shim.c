@@ -18,11 +18,18 @@ enum { REGION_NONE, REGION_TCM, REGION_SRAM, REGION_FLASH };
 
 typedef struct {
   uint32_t from, to, size, instructions;
-  uint32_t conditional, spare; /* may hold a memory access inside an IT block */
+  uint32_t conditional; /* may hold a memory access inside an IT block */
+  uint32_t words;       /* transferred by one execution, as decoded; set with the first price */
+  uint32_t irregular;   /* an execution transferred another number of words */
+  uint32_t spare;
   uint64_t count, next_review;
   int64_t cost, spent; /* static cost of one execution and of all, in 1/1000 cycle */
   uint64_t mispredicts, flash_data, flash_code, sram_data, sram_code, unaligned;
   uint64_t narrow_tcm, narrow_cached; /* byte and halfword stores */
+  int64_t flash_stall, sram_stall;    /* lost in line misses, in 1/1000 cycle */
+  uint64_t timed;     /* executions while memory was watched */
+  uint64_t *same;     /* by word of the block: how often bit 2 of its address is that of the word
+                         before */
 } edge_t;
 
 typedef struct {
@@ -45,16 +52,18 @@ struct board {
   int (*read_memory)(void *, uint64_t, void *, uint64_t);
   int (*read_register)(void *, int, void *);
   int (*write_register)(void *, int, const void *);
-  int64_t (*price)(uint32_t edge); /* static cost of one execution of an edge */
-  uint64_t counting, cycles, stop_requested, stopped, timed_out;
+  int64_t (*price)(uint32_t edge); /* static cost of one execution of an edge, plus 1; 0: failed */
+  uint64_t counting, cycles, stop_requested, stopped, timed_out, failed;
   uint64_t blocks;
   int64_t host_deadline; /* ns, see host_time */
   uint64_t instructions, instruction_limit;
   int64_t time, deadline; /* 1/1000 cycle; one cycle per instruction when not modelled */
-  int64_t mispredict_cost, unaligned_cost, flash_data_cost, flash_code_cost, sram_cost;
+  int64_t mispredict_cost, unaligned_cost, flash_data_cost, flash_code_cost, flash_busy_cost, sram_cost;
+  int64_t flash_free; /* when the flash has read its last line */
   int64_t lost_mispredict, lost_unaligned, lost_flash, lost_sram; /* of `time`, so far */
   uint64_t stack_limit, faulty_guard, fault_address, control_register, status_register;
-  uint32_t previous, previous_edge, current_edge, last_line;
+  uint32_t previous, current_edge, last_line;
+  uint32_t word, last_address; /* words transferred by the running block; address of the last */
   edge_t *edges;
   uint64_t edge_count, edge_capacity;
   uint32_t *slots;
@@ -99,6 +108,7 @@ board_t *board_new(void) {
 }
 
 void board_free(board_t *b) {
+  for (uint64_t i = 0; i < b->edge_count; i++) free(b->edges[i].same);
   free(b->edges);
   free(b->slots);
   free(b->regions);
@@ -177,6 +187,19 @@ static void predict(board_t *b, edge_t *e, uint32_t end) {
   else *counter -= *counter > 0;
 }
 
+/* Rule 13: a line is read when the flash has finished the one before. */
+static void flash_miss(board_t *b, edge_t *e, int64_t now, int64_t cost) {
+  int64_t wait = b->flash_free > now ? b->flash_free - now : 0;
+  b->flash_free = now + wait + b->flash_busy_cost;
+  e->flash_stall += wait + cost;
+  spend(b, &b->lost_flash, wait + cost);
+}
+
+static void sram_miss(board_t *b, edge_t *e) {
+  e->sram_stall += b->sram_cost;
+  spend(b, &b->lost_sram, b->sram_cost);
+}
+
 static void fetch(board_t *b, edge_t *e) {
   int region = b->regions[e->to >> REGION_SHIFT];
   if (region != REGION_FLASH && region != REGION_SRAM) return;
@@ -184,9 +207,27 @@ static void fetch(board_t *b, edge_t *e) {
     if (line == b->last_line) continue;
     b->last_line = line;
     if (lookup(&b->code, line)) continue;
-    if (region == REGION_FLASH) e->flash_code++, spend(b, &b->lost_flash, b->flash_code_cost);
-    else e->sram_code++, spend(b, &b->lost_sram, b->sram_cost);
+    if (region == REGION_FLASH) e->flash_code++, flash_miss(b, e, b->time - e->cost, b->flash_code_cost);
+    else e->sram_code++, sram_miss(b, e);
   }
+}
+
+/* The block before has run to its end: were all its words seen? */
+static void finish_block(board_t *b) {
+  edge_t *e = b->edges + b->current_edge;
+  e->timed++;
+  e->irregular |= b->word != e->words;
+  b->word = 0;
+}
+
+/* Pricing is slow, so the clock is looked at each time. */
+static void set_price(board_t *b, uint32_t index) {
+  int64_t answer = b->price(index);
+  edge_t *e = b->edges + index;
+  e->cost = answer > 0 ? answer - 1 : 0;
+  if (answer <= 0) b->failed = b->stop_requested = 1;
+  if (host_time() >= b->host_deadline) b->timed_out = 1;
+  if (!e->same && e->words) e->same = calloc(e->words, sizeof *e->same);
 }
 
 void on_block(void *engine, uint64_t address, uint32_t size, board_t *b) {
@@ -202,6 +243,7 @@ void on_block(void *engine, uint64_t address, uint32_t size, board_t *b) {
   edge_t *last = b->edges + b->current_edge;
   uint32_t index = b->current_edge;
   if (b->previous) end = last->to + last->size;
+  if (b->cycles && b->edge_count) finish_block(b);
   if (!(b->edge_count && last->from == b->previous && last->to == to && last->size == size))
     index = find_edge(b, b->previous, to, size);
   edge_t *e = b->edges + index;
@@ -213,7 +255,7 @@ void on_block(void *engine, uint64_t address, uint32_t size, board_t *b) {
     b->time += 1000 * (int64_t)e->instructions;
     return;
   }
-  if (e->count >= e->next_review) e->cost = b->price(index);
+  if (e->count >= e->next_review) set_price(b, index);
   b->time += e->cost;
   e->spent += e->cost;
   if (b->previous) predict(b, e, end);
@@ -232,17 +274,26 @@ static void clear_it_state(board_t *b) {
   b->write_register(b->engine, (int)b->status_register, &status);
 }
 
-static void miss(board_t *b, edge_t *e, int region) {
-  if (region == REGION_FLASH) e->flash_data++, spend(b, &b->lost_flash, b->flash_data_cost);
-  else e->sram_data++, spend(b, &b->lost_sram, b->sram_cost);
+/* `word` of the block misses: its share of the block's cost has passed. */
+static void miss(board_t *b, edge_t *e, int region, uint32_t word) {
+  if (region == REGION_FLASH) {
+    int64_t passed = word < e->words ? e->cost * word / e->words : e->cost;
+    e->flash_data++;
+    flash_miss(b, e, b->time - e->cost + passed, b->flash_data_cost);
+  } else {
+    e->sram_data++, sram_miss(b, e);
+  }
 }
 
 void on_memory(void *engine, int type, uint64_t address, int size, int64_t value, board_t *b) {
   (void)engine, (void)value;
-  uint32_t a = (uint32_t)address, last = a + (uint32_t)size - 1;
+  uint32_t a = (uint32_t)address, last = a + (uint32_t)size - 1, word = b->word;
   int region = b->regions[a >> REGION_SHIFT];
   edge_t *e = b->edges + b->current_edge;
   if (e->conditional) clear_it_state(b);
+  if (word < e->words) e->same[word] += !((a ^ b->last_address) & 4);
+  b->word = word + (size > 4 ? 2 : 1);
+  b->last_address = a;
   if (region == REGION_NONE) return;
   if (type != MEMORY_READ) {
     if (size < 4) *(region == REGION_TCM ? &e->narrow_tcm : &e->narrow_cached) += 1;
@@ -251,8 +302,8 @@ void on_memory(void *engine, int type, uint64_t address, int size, int64_t value
     spend(b, &b->lost_unaligned, b->unaligned_cost);
   }
   if (region == REGION_TCM) return;
-  if (!lookup(&b->data, a)) miss(b, e, region);
-  if (a / LINE != last / LINE && !lookup(&b->data, last)) miss(b, e, region);
+  if (!lookup(&b->data, a)) miss(b, e, region, word);
+  if (a / LINE != last / LINE && !lookup(&b->data, last)) miss(b, e, region, word);
 }
 
 void on_guard(void *engine, uint64_t address, uint32_t size, guard_t *g) {
@@ -270,4 +321,14 @@ void on_guard(void *engine, uint64_t address, uint32_t size, guard_t *g) {
   b->faulty_guard = g->address;
   b->fault_address = value;
   b->stop(b->engine);
+}
+
+/* The instruction before has loaded a stack pointer, whose bits 1:0 are always zero. */
+void on_stack_written(void *engine, uint64_t address, uint32_t size, guard_t *g) {
+  (void)engine, (void)address, (void)size;
+  uint32_t value = 0;
+  g->board->read_register(g->board->engine, g->register_id, &value);
+  if (!(value & 3)) return;
+  value &= ~3u;
+  g->board->write_register(g->board->engine, g->register_id, &value);
 }

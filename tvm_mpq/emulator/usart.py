@@ -14,18 +14,29 @@ _ALWAYS = 1 << 7 | 1 << 6 | 1 << 21 | 1 << 22
 _RXNEIE, _TCIE, _TXEIE = 1 << 5, 1 << 6, 1 << 7
 # Polls of an empty receiver in a row before the host is asked for more.
 IDLE_POLLS = 2000
+# So many tell a program that reads from one that looks whether it may send.
+READING_POLLS = 32
 
 
 class Console:
     """Bytes to and from the host.
 
-    ``on_byte(byte)`` is called for each byte sent, ``on_starved()`` when the firmware has polled
-    an empty receiver ``IDLE_POLLS`` times without sending anything.
+    ``on_byte(byte)`` is called for each byte sent, ``on_reading()`` when the firmware polls an
+    empty receiver, and ``on_starved()`` when it has done so ``IDLE_POLLS`` times without sending
+    anything. ``only`` is the base of the one USART that is joined; None: all of them.
     """
 
-    def __init__(self, on_byte: Callable[[int], None], on_starved: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        on_byte: Callable[[int], None],
+        on_reading: Callable[[], None],
+        on_starved: Callable[[], None],
+        only: int | None = None,
+    ) -> None:
         self.sent = bytearray()
-        self._on_byte, self._on_starved = on_byte, on_starved
+        self._on_byte, self._on_reading, self._on_starved = on_byte, on_reading, on_starved
+        self._only = only
+        self.sent_by: dict[int, int] = {}
         self._received = bytearray()
         self._position = 0
         self._idle = self._read = 0
@@ -34,9 +45,12 @@ class Console:
 
     def attach(self, bus: Bus, base: int) -> None:
         """Makes the USART at ``base`` a way to this console."""
-        bus.on_read(base + ISR, self._status)
-        bus.on_read(base + RDR, self._pop)
-        bus.on_write(base + TDR, self._push)
+        if self._only in (None, base):
+            bus.on_read(base + ISR, self._status)
+            bus.on_read(base + RDR, self._pop)
+        else:
+            bus.on_read(base + ISR, lambda: _ALWAYS)
+        bus.on_write(base + TDR, lambda value: self._push(base, value))
         bus.on_write(base + CR1, lambda value: self._configure(base, value))
 
     def feed(self, data: bytes) -> None:
@@ -61,12 +75,16 @@ class Console:
     @property
     def receive_interrupts(self) -> list[int]:
         """Bases of the USARTs that interrupt on received bytes."""
-        return [base for base, control in self._control.items() if control & _RXNEIE]
+        return [
+            base
+            for base, control in self._control.items()
+            if control & _RXNEIE and self._only in (None, base)
+        ]
 
     def wants_interrupt(self, base: int) -> bool:
         """True when the USART at ``base`` raises its interrupt line."""
         control = self._control.get(base, 0)
-        receives = control & _RXNEIE and self.waiting > 0
+        receives = control & _RXNEIE and self.waiting > 0 and self._only in (None, base)
         return bool(receives or control & (_TXEIE | _TCIE))
 
     def _configure(self, base: int, value: int) -> None:
@@ -77,7 +95,9 @@ class Console:
         if self._position < len(self._received):
             return _ALWAYS | _RXNE
         self._idle += 1
-        if self._idle == IDLE_POLLS:
+        if self._idle == READING_POLLS:
+            self._on_reading()
+        elif self._idle == IDLE_POLLS:
             self._idle = 0
             self._on_starved()
         return _ALWAYS
@@ -88,9 +108,14 @@ class Console:
             return 0
         self._position += 1
         self._read += 1
+        if not self.waiting:
+            self.on_change()
         return self._received[self._position - 1]
 
-    def _push(self, value: int) -> None:
+    def _push(self, base: int, value: int) -> None:
         self._idle = 0
+        self.sent_by[base] = self.sent_by.get(base, 0) + 1
+        if self._only not in (None, base):
+            return
         self.sent.append(value & 0xFF)
         self._on_byte(value & 0xFF)

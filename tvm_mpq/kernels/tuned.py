@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tvm_mpq.emulator import MODEL_VERSION
+from tvm_mpq.emulator import COMPARABLE_VERSIONS, MODEL_VERSION
 from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.files import read_json, write_text
 from tvm_mpq.kernels.spec import KernelSpec
@@ -175,7 +175,7 @@ class TunedTable:
             raise InvalidValueError(
                 f"{path}: no table of tuned kernels ({error}); remove it, or tune again"
             ) from None
-        usable = [r for r in records if r.model in (MODEL_VERSION, ON_BOARD)]
+        usable = [r for r in records if r.model in (*COMPARABLE_VERSIONS, ON_BOARD)]
         if len(usable) < len(records):
             text = "%s: %d of %d records ignored: not measured by cycle model %s; tune again"
             _log.warning(text, path, len(records) - len(usable), len(records), MODEL_VERSION)

@@ -1,8 +1,9 @@
 """Cycles per layer of a network on the emulated board.
 
 Every kernel call is watched: what runs between two calls belongs to the layer of the first one. A
-layer may run in many bands, and layers may share a kernel: the constants in a call tell which layer
-it is. The first block of a kernel (a few cycles) counts for its predecessor.
+layer may run in many bands, and layers may share a kernel, also one that the compiler or linker has
+folded with another: the constants in a call tell which layer it is. The first block of a kernel (a
+few cycles) counts for its predecessor.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tvm_mpq.description import LayerDescription
-from tvm_mpq.emulator import MODEL_ERROR, Board
+from tvm_mpq.emulator import Board
 from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.micro.firmware import Firmware
 from tvm_mpq.micro.run import run_session
@@ -26,7 +27,7 @@ SOURCE = "emulator"
 # Functions of a layer with less than this share of the most expensive one are not shown.
 _SHOWN_SHARE = 0.02
 _RUN_STARTS, _RUN_ENDS = "board_cycles_start", "board_cycles_stop"
-_SP = 13
+_SP, _LR = 13, 14
 
 Layers = Sequence[LayerDescription]
 
@@ -108,7 +109,7 @@ def profile_on_emulator(
     costs = [watcher.cost(index) for index in range(len(layers))]
     clock = clock_mhz or firmware.target.clock_mhz
     cycles = watcher.entry_cycles + sum(layer.cycles for layer in costs)
-    return NetworkProfile(SOURCE, clock, MODEL_ERROR, tuple(costs), cycles)
+    return NetworkProfile(SOURCE, clock, watcher.error, tuple(costs), cycles)
 
 
 def annotate_on_emulator(
@@ -118,13 +119,12 @@ def annotate_on_emulator(
 
     Executions and cycles cover the whole inference: layers share functions.
     """
-    chosen = [layer for layer in layers if layer.name == name]
-    if not chosen:
-        known = ", ".join(layer.name for layer in layers)
-        raise InvalidValueError(f"layer {name!r}: not in this network; it has {known}")
+    names = [layer.name for layer in layers]
+    if name not in names:
+        raise InvalidValueError(f"layer {name!r}: not in this network; it has {', '.join(names)}")
     watcher = _Watcher(firmware, layers, None, 600.0, None)
     watcher.run(image)
-    return watcher.annotated(chosen[0].symbol)
+    return watcher.annotated(names.index(name))
 
 
 class _Watcher:
@@ -147,11 +147,18 @@ class _Watcher:
             cycles=True,
         )
         self._board = self._transport.board
-        self._by_constant = {
-            (layer.symbol, self._board.symbols.get(layer.constant, 0)): index
-            for index, layer in enumerate(layers)
+        self._by_constant: dict[int, list[int]] = {}
+        for index, layer in enumerate(layers):
+            constant = self._board.symbols.get(layer.constant, 0)
+            self._by_constant.setdefault(constant, []).append(index)
+        # A folded kernel may have lost its own symbol.
+        self._inputs = {
+            layer.symbol: len(layer.inputs)
+            for layer in layers
+            if layer.symbol in self._board.symbols
         }
-        self._inputs = {layer.symbol: len(layer.inputs) for layer in layers}
+        self._kernel_of: dict[int, str] = {}
+        self._call: tuple[int, ...] = ()
         self._sums = [dict[str, int]() for _ in layers]
         self._running: int | None = None
         self._before: Any = None
@@ -175,6 +182,11 @@ class _Watcher:
                 " program: compile it again"
             )
 
+    @property
+    def error(self) -> str:
+        """How far the cycles may be from silicon."""
+        return self._board.error
+
     def cost(self, index: int) -> LayerCost:
         """What layer ``index`` took."""
         layer, sums = self._layers[index], dict(self._sums[index])
@@ -183,8 +195,9 @@ class _Watcher:
         kind, macs = layer.kernel, layer.macs
         return LayerCost(layer.name, kind, macs, cycles, instructions, sums, size)
 
-    def annotated(self, kernel: str) -> list[AnnotatedFunction]:
-        """``kernel`` and what it calls, most expensive first."""
+    def annotated(self, index: int) -> list[AnnotatedFunction]:
+        """The kernel of layer ``index`` and what it calls, most expensive first."""
+        kernel = self._kernel_of[index]
         lines = self._board.annotate(kernel)
         names = {address: name for name, address in self._board.symbols.items()}
         called = {names.get(_branch_target(line.text), "") for line in lines} - {"", kernel}
@@ -197,13 +210,19 @@ class _Watcher:
         return [f for f in functions if f.cycles > _SHOWN_SHARE * functions[0].cycles]
 
     def _entered(self, name: str) -> None:
+        if name in self._inputs and self._jumped_on(name):
+            return
         usage = self._board.usage
         if self._before is not None:
             self._add(usage)
         if self._running is not None and self._on_layer is not None:
             self._on_layer(self._running, self._board)
         self._running = self._layer_of(name) if name in self._inputs else None
+        if self._running is not None:
+            self._kernel_of.setdefault(self._running, name)
         self._before = None if name == _RUN_ENDS else usage
+        if name not in self._inputs:
+            self._call = ()
 
     def _add(self, usage: Any) -> None:
         cycles = usage.cycles - self._before.cycles
@@ -217,14 +236,30 @@ class _Watcher:
         for key, value in added.items():
             sums[key] = sums.get(key, 0) + value
 
+    def _jumped_on(self, symbol: str) -> bool:
+        """Whether this is still the call before: a folded kernel may only jump to the other."""
+        registers = self._board.read_registers()
+        words = 2 * self._inputs[symbol] + 3
+        stack = struct.unpack(f"<{words}I", self._board.read_memory(registers[_SP], 4 * words))
+        before = self._call
+        self._call = (*registers[:4], registers[_SP], registers[_LR], *stack)
+        return self._call == before
+
     def _layer_of(self, symbol: str) -> int:
         """The layer of the call that is being entered: its last constant tells."""
-        # On the stack after r0-r3: y0, rows, w, icn, scratch; each further input moves them by two.
-        place = self._board.read_registers()[_SP] + 4 * (2 * self._inputs[symbol] + 1)
-        (constant,) = struct.unpack("<I", self._board.read_memory(place, 4))
-        return self._by_constant[symbol, constant]
+        # In the call after r0-r3, sp, lr and the operands: y0, rows, w, icn, scratch.
+        constant = self._call[-2]
+        found = self._by_constant.get(constant, [])
+        named = [index for index in found if self._layers[index]["symbol"] == symbol]
+        if not found:
+            raise InvalidValueError(
+                f"{self._firmware.elf}: {symbol} is called with constant 0x{constant:08x}, which no"
+                " layer has; its description belongs to another program: compile it again"
+            )
+        return (named or found)[0]
 
 
 def _branch_target(text: str) -> int:
-    """The address a BL jumps to; -1 for any other instruction."""
-    return int(text.split("#")[1], 16) if text.startswith("bl #") else -1
+    """The address a BL or B jumps to; -1 for any other instruction."""
+    is_jump = text.startswith(("bl #", "b #", "b.w #"))
+    return int(text.split("#")[1], 16) if is_jump else -1

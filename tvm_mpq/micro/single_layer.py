@@ -194,11 +194,11 @@ def run_elf(elf: Path, data: bytes) -> ElfRun:
     """Run what ``build`` made on the board model; ``data``: the bytes of the input map."""
     from tvm_mpq.emulator import Board
 
-    board = Board(elf)
-    board.write_symbol("x", data)
-    result = board.run(cycles=True, timeout_seconds=RUN_TIMEOUT)
-    cycles = int.from_bytes(board.read_symbol("layer_cycles"), "little")
-    return ElfRun(cycles, board.read_symbol("y"), _code_bytes(board), result.profile)
+    with Board(elf) as board:
+        board.write_symbol("x", data)
+        result = board.run(cycles=True, timeout_seconds=RUN_TIMEOUT)
+        cycles = int.from_bytes(board.read_symbol("layer_cycles"), "little")
+        return ElfRun(cycles, board.read_symbol("y"), _code_bytes(board), result.profile)
 
 
 def is_exact(layer: Layer, output: bytes) -> bool:
@@ -252,10 +252,10 @@ def annotated(layer: Layer, folder: Path, function: str) -> str:
     from tvm_mpq.emulator import Board
     from tvm_mpq.emulator.annotate import format_annotation
 
-    board = Board(build(layer, folder))
-    board.write_symbol("x", pack_map(layer.x, layer.spec.x).tobytes())
-    board.run(cycles=True, timeout_seconds=RUN_TIMEOUT)
-    return format_annotation(board.annotate(function))
+    with Board(build(layer, folder)) as board:
+        board.write_symbol("x", pack_map(layer.x, layer.spec.x).tobytes())
+        board.run(cycles=True, timeout_seconds=RUN_TIMEOUT)
+        return format_annotation(board.annotate(function))
 
 
 def _code_bytes(board: Any) -> int:

@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tvm_mpq.emulator import MODEL_ERROR
 from tvm_mpq.emulator.annotate import format_annotation
 from tvm_mpq.report.tables import plain_table
 
@@ -53,6 +54,6 @@ def annotation_text(functions: Sequence[AnnotatedFunction]) -> str:
     """The instructions of each function, with the rule that cost their cycles."""
     parts = []
     for function in functions:
-        parts.append(f"{function.name}: {function.cycles:,} modelled cycles in this layer")
+        parts.append(f"{function.name}: {function.cycles:,} cycles in this layer; {MODEL_ERROR}")
         parts.append(format_annotation(function.instructions))
     return "\n".join(parts)
