@@ -28,7 +28,7 @@ from relay_passes.graph import notes_of, shape_of, with_note
 from tvm_mpq._tvm_compat import IRModule, tvm
 from tvm_mpq.codegen.archive import DESCRIPTION_VERSION
 from tvm_mpq.codegen.program import Program, extract_program
-from tvm_mpq.codegen.streaming import symbol
+from tvm_mpq.codegen.streaming import kernel_symbol, symbol
 from tvm_mpq.frontends.input_range import find_input_spec
 from tvm_mpq.frontends.proof import check_blocks
 from tvm_mpq.images import to_real
@@ -168,7 +168,7 @@ def describe(
                 "order": stages.order_text(stage),
                 "ring_rows": stages.rings[step.output],
                 "kernel": spec.name,
-                "symbol": spec.symbol,
+                "symbol": kernel_symbol(model.program.name, spec),
                 "constant": symbol(model.program, step.icn) if step.icn else "",
                 "inputs": [[t.channels, t.height, t.width] for t in spec.inputs],
                 "output": [spec.output.channels, spec.output.height, spec.output.width],

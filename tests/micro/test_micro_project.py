@@ -13,7 +13,8 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from fake_library import INPUTS, FakeLibrary
 
-from tvm_mpq.codegen.archive import c_name, unpack_library
+from tvm_mpq.codegen.archive import ABI_VERSION, unpack_library
+from tvm_mpq.codegen.names import c_name
 from tvm_mpq.errors import BoardFaultError, DoesNotFitError, InvalidValueError, ToolError
 from tvm_mpq.micro import Firmware, Project, generate_project, run_on_emulator
 from tvm_mpq.target import Target
@@ -134,7 +135,7 @@ def test_compiler_errors_are_shown(make_project: MakeProject) -> None:
 @pytest.mark.emu
 def test_library_of_another_abi_does_not_compile(make_project: MakeProject) -> None:
     with pytest.raises(ToolError, match="library ABI differs from this project's"):
-        make_project(FakeLibrary(abi=2)).build()
+        make_project(FakeLibrary(abi=ABI_VERSION + 1)).build()
 
 
 @pytest.mark.emu

@@ -24,6 +24,7 @@ class LossyTransport:
     """Damages bytes in both directions: ``rate`` of them dropped, flipped or repeated."""
 
     seconds_per_byte = 0.0
+    counts = "cycles"
 
     def __init__(self, inner: EmulatorTransport, rate: float, seed: int, chunk: int = 16) -> None:
         self._inner, self._rate, self._random = inner, rate, random.Random(seed)
