@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from relay_passes.evaluate import evaluate_integer
-from tvm_mpq.codegen.names import c_name
 from tvm_mpq.codegen.program import Program, Step
 from tvm_mpq.codegen.streaming import kernel_symbol
 from tvm_mpq.deployment import Deployment
 from tvm_mpq.kernels.layout import unpack_map
 from tvm_mpq.memory.arena import ArenaPlan
 from tvm_mpq.micro.profiling import profile_on_emulator
+from tvm_mpq.names import c_name
 
 Buffers = dict[str, np.ndarray]
 

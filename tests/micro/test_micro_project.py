@@ -14,9 +14,9 @@ from elftools.elf.elffile import ELFFile
 from fake_library import INPUTS, FakeLibrary
 
 from tvm_mpq.codegen.archive import ABI_VERSION, unpack_library
-from tvm_mpq.codegen.names import c_name
 from tvm_mpq.errors import BoardFaultError, DoesNotFitError, InvalidValueError, ToolError
 from tvm_mpq.micro import Firmware, Project, generate_project, run_on_emulator
+from tvm_mpq.names import c_name
 from tvm_mpq.target import Target
 
 MakeProject = Callable[..., Project]

@@ -12,12 +12,12 @@ import numpy as np
 import tvm_mpq
 from tvm_mpq.codegen.archive import ABI_VERSION
 from tvm_mpq.codegen.micro_export import kernel_header, micro_kernel_files
-from tvm_mpq.codegen.names import c_name, check_module_name, input_c_name
 from tvm_mpq.codegen.plain_c import kernel_includes, kernel_signature, kernel_source
 from tvm_mpq.codegen.program import Array, Program, Step
 from tvm_mpq.codegen.streaming import kernel_symbol, layer_text, stage_text, symbol
 from tvm_mpq.kernels.micro import micro_kernels
 from tvm_mpq.memory.stages import StagePlan
+from tvm_mpq.names import c_name, check_module_name, input_c_name
 from tvm_mpq.schedule.apply import schedule
 
 _WORDS_PER_LINE = 10

@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from relay_passes.graph import bindings, name_of, output_of
 from tvm_mpq._tvm_compat import IRModule, constant_array, is_constant, relax, tirx
-from tvm_mpq.codegen.names import c_name, unused_name
 from tvm_mpq.kernels.spec import KernelSpec
 from tvm_mpq.memory.arena import ArenaPlan, Buffer, plan_arena
 from tvm_mpq.specs import TensorSpec
@@ -65,10 +64,7 @@ class Program:
 def extract_program(mod: IRModule, name: str = "default") -> Program:
     """Read the ``call_tir`` chain of a module made by ``LegalizeToTir``."""
     parameter = mod["main"].params[0]
-    # Layers have names of ours; the input's comes from the user and must be none of them.
-    layers = {c_name(name_of(var)) for var, value in bindings(mod) if isinstance(value, relax.Call)}
-    input_name = unused_name(name_of(parameter), layers)
-    tensor_names = {parameter: input_name}
+    tensor_names = {parameter: name_of(parameter)}
     tensors: dict[str, TensorSpec] = {}
     constants: dict[str, Array] = {}
     steps: list[Step] = []
@@ -89,7 +85,9 @@ def extract_program(mod: IRModule, name: str = "default") -> Program:
     }
     scale = float(mod["main"].attrs["mpq.logits_scale"])
     output = tensor_names[output_of(mod)]
-    return Program(name, input_name, output, tuple(steps), tensors, constants, functions, scale)
+    return Program(
+        name, name_of(parameter), output, tuple(steps), tensors, constants, functions, scale
+    )
 
 
 def _read_step(

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tvm_mpq.codegen.names import c_name
 from tvm_mpq.codegen.program import Program, Step
 from tvm_mpq.kernels.spec import KernelSpec
 from tvm_mpq.memory.rows import RowLayer
 from tvm_mpq.memory.stages import StagePlan
+from tvm_mpq.names import c_name
 from tvm_mpq.specs import TensorSpec
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tvm_mpq.codegen.archive import FORMAT_VERSION
-from tvm_mpq.codegen.names import c_name, input_c_name
 from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.names import c_name, input_c_name
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Container
 
 from tvm_mpq.errors import InvalidValueError
 
@@ -60,13 +59,6 @@ def input_c_name(name: str) -> str:
     """``c_name`` of an input, which also gives its name to a macro of the header."""
     text = c_name(name)
     return f"{text}_" if text.lower() in _SIZES else text
-
-
-def unused_name(name: str, taken: Container[str]) -> str:
-    """``name``, or what is made of it so that its C name is none of ``taken``."""
-    while c_name(name) in taken:
-        name += "_input"
-    return name
 
 
 def check_module_name(name: str) -> str:
