@@ -16,6 +16,7 @@ from fake_library import INPUTS, FakeLibrary
 from tvm_mpq.codegen.archive import ABI_VERSION, unpack_library
 from tvm_mpq.errors import BoardFaultError, DoesNotFitError, InvalidValueError, ToolError
 from tvm_mpq.micro import Firmware, Project, generate_project, run_on_emulator
+from tvm_mpq.micro.stack import MARGIN
 from tvm_mpq.names import c_name
 from tvm_mpq.target import Target
 
@@ -46,7 +47,8 @@ def test_sizes_agree_with_the_elf(firmware: Firmware) -> None:
     assert firmware.scratch_bytes == FakeLibrary().scratch
     sections = firmware.sections
     assert firmware.ram_bytes == sections[".tvm_arena"] + sections[".data"] + sections[".bss"]
-    assert firmware.stack_bytes == 8192
+    need = firmware.stack_need_bytes
+    assert need > 300 and need + MARGIN <= firmware.stack_bytes < need + MARGIN + 8
     assert ("fc_weights", ".tvm_constants", 256) in {
         (s.name, s.section, s.size) for s in firmware.symbols
     }
