@@ -38,8 +38,8 @@
 #define DCACHE_SETS 128u /* 16 KiB, 4 ways, 32-byte lines: PM0253 4.5 (CCSIDR) */
 #define DCACHE_WAYS 4u
 
-/* Looks at a register up to LIMIT times. That is at least 20 ms, and the slowest of what is waited
- * for takes 2 ms by the data sheet. */
+/* Looks at a register up to LIMIT times: at least 4 ms at any clock, far more than what is waited for
+ * ever takes. */
 #define LIMIT 200000u
 static bool becomes(const volatile uint32_t *place, uint32_t mask, uint32_t value) {
   for (uint32_t tries = 0; tries < LIMIT; ++tries) {
