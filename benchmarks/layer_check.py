@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from relay_passes.evaluate import evaluate_integer
-from tvm_mpq.codegen.archive import c_name
 from tvm_mpq.codegen.program import Program, Step
+from tvm_mpq.codegen.streaming import kernel_symbol
 from tvm_mpq.deployment import Deployment
 from tvm_mpq.kernels.layout import unpack_map
 from tvm_mpq.memory.arena import ArenaPlan
 from tvm_mpq.micro.profiling import profile_on_emulator
+from tvm_mpq.names import c_name
 
 Buffers = dict[str, np.ndarray]
 
@@ -59,7 +60,9 @@ def _host_layers(
         height = step.spec.output.height
         arguments += [pointer(step.output), height, 0, height]
         arguments += [_constant(binary, program, name) for name in (step.weights, step.icn)]
-        getattr(binary, step.spec.symbol)(*arguments, ctypes.c_void_p(scratch.ctypes.data))
+        getattr(binary, kernel_symbol(program.name, step.spec))(
+            *arguments, ctypes.c_void_p(scratch.ctypes.data)
+        )
         if step.output != program.output:
             raw = ctypes.string_at(base + arena.offsets[step.output], step.spec.output.nbytes)
             outputs[step.output] = _buffer(raw, step)

@@ -26,6 +26,7 @@ from tvm_mpq._tvm_compat import (
     tvm,
 )
 from tvm_mpq.errors import InvalidValueError
+from tvm_mpq.names import c_name
 
 _SUPPORTED = (
     "conv2d, depthwise conv2d, linear, batch_norm, relu, relu6, clip(0, a), add, concat,"
@@ -51,6 +52,8 @@ class _Fuser(Rebuilder):
         super().__init__(mod)
         self._uses = use_counts(mod)
         self._blocks = 0
+        # The only names that come from the user.
+        self._taken = {c_name(name_of(parameter)) for parameter in mod["main"].params}
 
     def convert(self, var: relax.Var, value: Any) -> Any:
         if isinstance(value, relax.TupleGetItem):
@@ -215,9 +218,11 @@ class _Fuser(Rebuilder):
         return self._emit(op, operands, attrs | {"activation": "none", "clip_max": 0.0})
 
     def _emit(self, op: str, operands: list[Any], attrs: dict[str, Any]) -> Any:
-        named = attrs | {"name": f"{op}_{self._blocks}"}
+        name = f"{op}_{self._blocks}"
+        if name in self._taken:
+            name += "_layer"
         self._blocks += 1
-        return self.builder.emit(make_call(f"mpq.{op}", operands, named))
+        return self.builder.emit(make_call(f"mpq.{op}", operands, attrs | {"name": name}))
 
     def _block_of(self, var: relax.Var, source: Any, what: str) -> relax.Call:
         """The open block that produced ``source``, if nothing else reads it."""

@@ -58,6 +58,17 @@ def test_compile_prints_one_json_object(compiled: tuple[Path, Result]) -> None:
     assert (out / "project" / "model" / "metadata.json").is_file()
 
 
+@pytest.mark.cc
+def test_module_name(inputs: Path) -> None:
+    arguments = ["compile", inputs / "model.pt2", "--target", "host", "--calibration"]
+    arguments += [inputs / "images", "-o", inputs / "named", "--name"]
+    wrong = invoke(*arguments, "Größe")
+    assert wrong.exit_code == 2 and "module name 'Größe': expected" in wrong.stderr
+    assert not (inputs / "named").exists()
+    assert invoke(*arguments, "int").exit_code == 0
+    assert (inputs / "named/model/codegen/host/include/tvmgen_int.h").is_file()
+
+
 @pytest.mark.emu
 def test_report(compiled: tuple[Path, Result]) -> None:
     out, first = compiled

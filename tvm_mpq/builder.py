@@ -99,7 +99,7 @@ def build(
     DoesNotFitError: with the bytes over, by section and by tensor.
     CalibrationError, InvalidValueError, UnsupportedOperatorError, ToolError.
     """
-    from tvm_mpq.codegen.library import check_module_name
+    from tvm_mpq.names import check_module_name
     from tvm_mpq.pipeline import CalibratedModel, calibrate
     from tvm_mpq.quant.calibration import METHODS
     from tvm_mpq.quant.icn import ROUNDINGS

@@ -57,6 +57,7 @@ _out = click.argument("out", type=click.Path(path_type=Path))
 @click.option("--range-method", default="mse", show_default=True, help="mse or max.")
 @click.option("--input-buffer", default="arena", show_default=True, help="arena, caller or rows.")
 @click.option("--minimize", default="streaming", show_default=True, help="streaming or ram.")
+@click.option("--name", default="default", show_default=True, help="Of the module, in C.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="New folder.")
 @_as_json
 def compile_command(
@@ -77,15 +78,18 @@ def compile_command(
     range_method: str,
     input_buffer: str,
     minimize: str,
+    name: str,
     output: Path,
     as_json: bool,
 ) -> None:
     """Compile MODEL.pt2 (torch.export.save) to firmware in a new folder."""
+    from tvm_mpq.names import check_module_name
     from tvm_mpq.specs import InputSpec
     from tvm_mpq.target import Target
 
     spec = InputSpec.from_range(input_range, resize) if input_range else None
     chosen = Target(target, flash=flash, ram=ram)
+    check_module_name(name)
     if output.exists():
         raise click.UsageError(f"{output} exists; give a new folder, or remove it first")
     from relay_passes.canonicalize import check_parameters
@@ -114,6 +118,7 @@ def compile_command(
         rounding=rounding,
         input_buffer=input_buffer,
         minimize=minimize,
+        name=name,
     ).save(output)
     _print_report(deployment, as_json)
 

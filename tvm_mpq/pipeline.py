@@ -28,7 +28,7 @@ from relay_passes.float_network import float_network
 from relay_passes.graph import notes_of, shape_of, with_note
 from tvm_mpq._tvm_compat import IRModule, tvm
 from tvm_mpq.codegen.program import Program, Step, extract_program
-from tvm_mpq.codegen.streaming import symbol
+from tvm_mpq.codegen.streaming import kernel_symbol, symbol
 from tvm_mpq.description import Description, InputRow, LayerDescription, WidthStrings
 from tvm_mpq.frontends.input_range import border_notes, find_input_spec
 from tvm_mpq.frontends.proof import check_blocks
@@ -204,7 +204,7 @@ def _describe_layer(
         order=stages.order_text(stage),
         ring_rows=stages.rings[step.output],
         kernel=spec.name,
-        symbol=spec.symbol,
+        symbol=kernel_symbol(program.name, spec),
         constant=symbol(program, step.icn) if step.icn else "",
         inputs=tuple((t.channels, t.height, t.width) for t in spec.inputs),
         output=(spec.output.channels, spec.output.height, spec.output.width),

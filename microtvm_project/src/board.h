@@ -10,8 +10,29 @@
 #define BOARD_READ_TIMEOUT (-1)
 #define BOARD_READ_DAMAGED (-2) /* overrun, framing error or noise: at least one byte is lost */
 
-/* Clocks, caches, serial port, cycle counter. Runs after .data and .bss are ready. */
-void board_init(void);
+/* What did not get ready in time; the detail of ERROR_BOARD. */
+enum board_error {
+  BOARD_OK = 0,
+  BOARD_ERROR_SUPPLY = 1,
+  BOARD_ERROR_VOLTAGE = 2,
+  BOARD_ERROR_FLASH = 3,
+  BOARD_ERROR_OSCILLATOR = 4,
+  BOARD_ERROR_PLL = 5,
+  BOARD_ERROR_CLOCK_SWITCH = 6,
+  BOARD_ERROR_WATCHDOG = 7,
+};
+
+/* Clocks, caches, serial port, cycle counter, watchdog. Runs after .data and .bss are ready. The
+ * serial port works even after an error, from the clock that the chip starts with. */
+enum board_error board_init(void);
+
+/* Called while the program waits for a byte and, by the library, after every call of a kernel, so
+ * that a watchdog set to more than the longest one only bites a program that hangs. */
+void board_feed_watchdog(void);
+
+/* An interrupt that nobody handles; `number` as in the reference manual. Weak: a project may define
+ * its own. This one reports ERROR_INTERRUPT and ends the program. */
+void on_unexpected_interrupt(uint32_t number);
 
 /* Core clock in Hz, 0 where cycles mean nothing. */
 uint32_t board_clock_hz(void);

@@ -21,13 +21,16 @@
 #define SCB_AIRCR CORE_REGISTER(0xE000ED0Cu) /* PM0253 4.3.5 */
 #define SCB_AIRCR_RESET 0x05FA0004u          /* key and SYSRESETREQ */
 
-void board_init(void) {
+enum board_error board_init(void) {
   UART0_BAUDDIV = UART_BAUDDIV_MIN;
   UART0_CTRL = UART_CTRL_TX_ENABLE | UART_CTRL_RX_ENABLE;
   SYST_RVR = CLOCK_HZ / 1000u - 1u;
   SYST_CVR = 0u;
   SYST_CSR = SYST_CSR_CLKSOURCE_CORE | SYST_CSR_ENABLE;
+  return BOARD_OK;
 }
+
+void board_feed_watchdog(void) {}
 
 uint32_t board_clock_hz(void) { return 0u; }
 

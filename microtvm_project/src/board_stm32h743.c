@@ -10,6 +10,8 @@
  */
 #include "board.h"
 
+#include <stdbool.h>
+
 #include "cortex_m7.h"
 #include "stm32h743_registers.h"
 
@@ -18,6 +20,13 @@
 #endif
 #if CLOCK_MHZ != 400 && CLOCK_MHZ != 480
 #error "CLOCK_MHZ must be 400 (any silicon) or 480 (revision V silicon, voltage scale 0)"
+#endif
+
+#ifndef WATCHDOG_MS
+#define WATCHDOG_MS 0
+#endif
+#if WATCHDOG_MS != 0 && (WATCHDOG_MS < 16 || WATCHDOG_MS > 32760)
+#error "WATCHDOG_MS must be 0 (none) or 16 to 32760"
 #endif
 
 #define HSI_HZ 64000000u
@@ -29,37 +38,54 @@
 #define DCACHE_SETS 128u /* 16 KiB, 4 ways, 32-byte lines: PM0253 4.5 (CCSIDR) */
 #define DCACHE_WAYS 4u
 
-static void set_voltage(void) {
+/* Looks at a register up to LIMIT times: at least 4 ms at any clock, far more than what is waited for
+ * ever takes. */
+#define LIMIT 200000u
+static bool becomes(const volatile uint32_t *place, uint32_t mask, uint32_t value) {
+  for (uint32_t tries = 0; tries < LIMIT; ++tries) {
+    if ((*place & mask) == value) {
+      return true;
+    }
+  }
+  return false;
+}
+
+static enum board_error set_voltage(void) {
   /* The supply can be configured once after power-on; SCUEN reads 0 when that has happened. */
   if ((PWR_CR3 & PWR_CR3_SCUEN) != 0u) {
     PWR_CR3 = (PWR_CR3 & ~(PWR_CR3_SCUEN | PWR_CR3_BYPASS)) | PWR_CR3_LDOEN;
   }
-  while ((PWR_CSR1 & PWR_CSR1_ACTVOSRDY) == 0u) {
+  if (!becomes(&PWR_CSR1, PWR_CSR1_ACTVOSRDY, PWR_CSR1_ACTVOSRDY)) {
+    return BOARD_ERROR_SUPPLY;
   }
   PWR_D3CR = (PWR_D3CR & ~PWR_D3CR_VOS_MASK) | PWR_D3CR_VOS_SCALE1;
-  while ((PWR_D3CR & PWR_D3CR_VOSRDY) == 0u) {
+  if (!becomes(&PWR_D3CR, PWR_D3CR_VOSRDY, PWR_D3CR_VOSRDY)) {
+    return BOARD_ERROR_VOLTAGE;
   }
 #if CLOCK_MHZ > 400
   /* Scale 0 is scale 1 plus overdrive: RM0433 6.6.2. */
   RCC_APB4ENR |= RCC_APB4ENR_SYSCFGEN;
   (void)RCC_APB4ENR; /* RM0433 8.5.10: a peripheral answers two cycles after its clock starts */
   SYSCFG_PWRCR |= SYSCFG_PWRCR_ODEN;
-  while ((PWR_D3CR & PWR_D3CR_VOSRDY) == 0u) {
+  if (!becomes(&PWR_D3CR, PWR_D3CR_VOSRDY, PWR_D3CR_VOSRDY)) {
+    return BOARD_ERROR_VOLTAGE;
   }
 #endif
+  return BOARD_OK;
 }
 
-static void set_flash_wait_states(void) {
+static enum board_error set_flash_wait_states(void) {
   /* AXI runs at half the core clock: 200 MHz at scale 1 takes 2 wait states, 240 at scale 0, 4. */
   const uint32_t wait_states = CLOCK_MHZ > 400 ? 4u : 2u;
   FLASH_ACR = FLASH_ACR_WRHIGHFREQ(2) | FLASH_ACR_LATENCY(wait_states);
-  while ((FLASH_ACR & FLASH_ACR_LATENCY_MASK) != wait_states) {
-  }
+  const bool is_set = becomes(&FLASH_ACR, FLASH_ACR_LATENCY_MASK, wait_states);
+  return is_set ? BOARD_OK : BOARD_ERROR_FLASH;
 }
 
-static void start_pll(void) {
+static enum board_error start_pll(void) {
   RCC_CR |= RCC_CR_HSION;
-  while ((RCC_CR & RCC_CR_HSIRDY) == 0u) {
+  if (!becomes(&RCC_CR, RCC_CR_HSIRDY, RCC_CR_HSIRDY)) {
+    return BOARD_ERROR_OSCILLATOR;
   }
   /* 64 MHz / 4 = 16 MHz reference; x N / 2 = core clock, so the VCO runs at 800 or 960 MHz. */
   RCC_PLLCKSELR = RCC_PLLCKSELR_PLLSRC_HSI | RCC_PLLCKSELR_DIVM1(4);
@@ -68,18 +94,51 @@ static void start_pll(void) {
   RCC_PLL1DIVR = RCC_PLL1DIVR_N(CLOCK_MHZ / 8) | RCC_PLL1DIVR_P(2) | RCC_PLL1DIVR_Q(4) |
                  RCC_PLL1DIVR_R(2);
   RCC_CR |= RCC_CR_PLL1ON;
-  while ((RCC_CR & RCC_CR_PLL1RDY) == 0u) {
-  }
+  return becomes(&RCC_CR, RCC_CR_PLL1RDY, RCC_CR_PLL1RDY) ? BOARD_OK : BOARD_ERROR_PLL;
 }
 
-static void switch_to_pll(void) {
+static enum board_error switch_to_pll(void) {
   /* Dividers first: buses must never see the full core clock. */
   RCC_D1CFGR = RCC_D1CFGR_D1CPRE_DIV1 | RCC_D1CFGR_D1PPRE_DIV2 | RCC_D1CFGR_HPRE_DIV2;
   RCC_D2CFGR = RCC_D2CFGR_D2PPRE1_DIV2 | RCC_D2CFGR_D2PPRE2_DIV2;
   RCC_D3CFGR = RCC_D3CFGR_D3PPRE_DIV2;
   RCC_CFGR = (RCC_CFGR & ~RCC_CFGR_SW_MASK) | RCC_CFGR_SW_PLL1;
-  while (RCC_CFGR_SWS(RCC_CFGR) != RCC_CFGR_SW_PLL1) {
+  const bool is_on = becomes(&RCC_CFGR, RCC_CFGR_SWS_MASK, RCC_CFGR_SWS(RCC_CFGR_SW_PLL1));
+  return is_on ? BOARD_OK : BOARD_ERROR_CLOCK_SWITCH;
+}
+
+/* The first step that fails ends it: the core then runs on as it was. */
+static enum board_error start_clocks(void) {
+  enum board_error (*const steps[])(void) = {set_voltage, set_flash_wait_states, start_pll,
+                                             switch_to_pll};
+  for (uint32_t i = 0; i < sizeof steps / sizeof *steps; ++i) {
+    const enum board_error error = steps[i]();
+    if (error != BOARD_OK) {
+      return error;
+    }
   }
+  return BOARD_OK;
+}
+
+/* Its clock is 32 kHz / 256: 8 ms a step. Once started, only a reset stops it. */
+static enum board_error start_watchdog(void) {
+#if WATCHDOG_MS > 0
+  IWDG_KR = IWDG_KR_START;
+  IWDG_KR = IWDG_KR_UNLOCK;
+  IWDG_PR = IWDG_PR_DIV256;
+  IWDG_RLR = WATCHDOG_MS / 8u;
+  if (!becomes(&IWDG_SR, IWDG_SR_UPDATING, 0u)) {
+    return BOARD_ERROR_WATCHDOG;
+  }
+#endif
+  board_feed_watchdog();
+  return BOARD_OK;
+}
+
+void board_feed_watchdog(void) {
+#if WATCHDOG_MS > 0
+  IWDG_KR = IWDG_KR_FEED;
+#endif
 }
 
 static void start_uart(void) {
@@ -134,14 +193,12 @@ static void enable_cycle_counter(void) {
   DWT_CTRL |= DWT_CTRL_CYCCNTENA;
 }
 
-void board_init(void) {
-  set_voltage();
-  set_flash_wait_states();
-  start_pll();
-  switch_to_pll();
+enum board_error board_init(void) {
+  const enum board_error error = start_clocks();
   start_uart();
   enable_caches();
   enable_cycle_counter();
+  return error != BOARD_OK ? error : start_watchdog();
 }
 
 uint32_t board_clock_hz(void) { return CLOCK_MHZ * 1000000u; }
@@ -151,6 +208,7 @@ int board_read_byte(uint32_t timeout_ms) {
   /* At most 2^32 cycles, 8.9 s at 480 MHz: far above any timeout of the protocol. */
   const uint32_t limit = timeout_ms * (CLOCK_MHZ * 1000u);
   for (;;) {
+    board_feed_watchdog();
     const uint32_t status = USART3_ISR;
     if ((status & (USART_ISR_FE | USART_ISR_NE | USART_ISR_ORE)) != 0u) {
       USART3_ICR = USART_ISR_FE | USART_ISR_NE | USART_ISR_ORE; /* same bit positions: 48.7.11 */
@@ -167,15 +225,12 @@ int board_read_byte(uint32_t timeout_ms) {
 }
 
 void board_write_byte(uint8_t byte) {
-  while ((USART3_ISR & USART_ISR_TXFNF) == 0u) {
+  if (becomes(&USART3_ISR, USART_ISR_TXFNF, USART_ISR_TXFNF)) {
+    USART3_TDR = byte;
   }
-  USART3_TDR = byte;
 }
 
-void board_flush(void) {
-  while ((USART3_ISR & USART_ISR_TC) == 0u) {
-  }
-}
+void board_flush(void) { (void)becomes(&USART3_ISR, USART_ISR_TC, USART_ISR_TC); }
 
 /* CYCCNT wraps after 10.7 s at 400 MHz. SysTick looks at it every 2^24 cycles, counts the wraps,
  * and costs a few dozen cycles in 16.8 million. */

@@ -30,7 +30,7 @@ static uint8_t *input_place(uint32_t received) {
 static bool input_exists(void) { return network_arena_input() != NULL; }
 #else
 /* Beside the arena: an image is larger than what .bss may take of the DTCM. */
-static uint8_t own_input[NETWORK_INPUT_SIZE] __attribute__((section(".tvm_arena.input"), aligned(32)));
+static uint8_t own_input[NETWORK_INPUT_SIZE] __attribute__((section(".bss.tvm_arena.input"), aligned(32)));
 static uint8_t *input_place(uint32_t received) { return own_input + received; }
 static bool input_exists(void) { return true; }
 #endif
@@ -84,6 +84,7 @@ static void send_output(uint16_t sequence) {
 
 #if NETWORK_INPUT_BY_ROWS
 static void start_input(void) {
+  network_cancel();
   state.return_code = network_begin(output) == NETWORK_ROWS ? 0 : -1;
   state.crc = 0u;
   state.cycles = 0u;

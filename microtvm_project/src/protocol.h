@@ -22,7 +22,8 @@ enum frame_type {
 
   FRAME_INFO = 0x81,   /* 6 u32: protocol, abi, input, output, workspace bytes, Hz; then the name */
   FRAME_ACK = 0x82,    /* u32: bytes of the sample received so far */
-  FRAME_OUTPUT = 0x83, /* sample u32, return code i32, cycles high and low u32, output */
+  FRAME_OUTPUT = 0x83, /* sample u32, return code i32, count high and low u32, output; the count is
+                        * DWT_CYCCNT's: cycles, but instructions on an emulator without a clock */
   FRAME_ERROR = 0x84,  /* code u32, detail u32; FAULT: also ERROR_FAULT_WORDS u32 */
   FRAME_ENDED = 0x85,  /* - */
 };
@@ -36,6 +37,8 @@ enum error_code {
   ERROR_INPUT_CRC = 6,   /* the input in memory is not what the host sent; detail: its CRC */
   ERROR_FAULT = 7,       /* the core faulted; words: pc, lr, CFSR, HFSR, fault address, sp */
   ERROR_NO_BUFFER = 8,   /* the library has no input buffer, against its metadata */
+  ERROR_BOARD = 9,       /* the board did not start; detail: board_error */
+  ERROR_INTERRUPT = 10,  /* an interrupt without a handler; detail: its number */
 };
 #define ERROR_FAULT_WORDS 6
 

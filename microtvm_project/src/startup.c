@@ -20,7 +20,12 @@ void SysTick_Handler(void);
 /* A board without a SysTick user keeps this one. */
 __attribute__((weak)) void SysTick_Handler(void) {}
 
-/* PM0253 2.3.4. No peripheral interrupt is ever enabled, so their entries are left out. */
+__attribute__((weak)) void on_unexpected_interrupt(uint32_t number) {
+  send_error(0u, ERROR_INTERRUPT, number);
+  board_end();
+}
+
+/* PM0253 2.3.4. Device interrupts follow in vectors_<platform>.c. */
 typedef void (*handler)(void);
 __attribute__((section(".isr_vector"), used)) static const struct {
   const uint32_t *initial_stack;
@@ -49,7 +54,11 @@ void Reset_Handler(void) {
   }
   SCB_VTOR = (uint32_t)(uintptr_t)&vector_table;
   SCB_SHCSR |= SCB_SHCSR_MEMFAULTENA | SCB_SHCSR_BUSFAULTENA | SCB_SHCSR_USGFAULTENA;
-  board_init();
+  const enum board_error error = board_init();
+  if (error != BOARD_OK) {
+    send_error(0u, ERROR_BOARD, error);
+    board_end();
+  }
   (void)main();
   board_end();
 }

@@ -43,7 +43,8 @@
 #define RCC_CFGR REGISTER(0x58024410u)
 #define RCC_CFGR_SW_MASK 7u
 #define RCC_CFGR_SW_PLL1 3u
-#define RCC_CFGR_SWS(value) (((value) >> 3) & 7u)
+#define RCC_CFGR_SWS(clock) ((uint32_t)(clock) << 3)
+#define RCC_CFGR_SWS_MASK RCC_CFGR_SWS(7u)
 #define RCC_D1CFGR REGISTER(0x58024418u)
 #define RCC_D1CFGR_HPRE_DIV2 (8u << 0)
 #define RCC_D1CFGR_D1PPRE_DIV2 (4u << 4)
@@ -85,6 +86,17 @@
 #define GPIOD_AFRH REGISTER(0x58020C24u)
 #define GPIO_AFRH_MASK(pin) (0xFu << (4u * ((pin) - 8u)))
 #define GPIO_AFRH(pin, function) ((uint32_t)(function) << (4u * ((pin) - 8u)))
+
+/* Independent watchdog IWDG1: RM0433 45.4. */
+#define IWDG_KR REGISTER(0x58004800u)
+#define IWDG_KR_FEED 0xAAAAu
+#define IWDG_KR_UNLOCK 0x5555u
+#define IWDG_KR_START 0xCCCCu
+#define IWDG_PR REGISTER(0x58004804u)
+#define IWDG_PR_DIV256 6u
+#define IWDG_RLR REGISTER(0x58004808u)
+#define IWDG_SR REGISTER(0x5800480Cu)
+#define IWDG_SR_UPDATING 7u
 
 /* USART3: RM0433 48.7. */
 #define USART3_CR1 REGISTER(0x40004800u)

@@ -12,11 +12,11 @@ import numpy as np
 
 from tests.kernels.harness import TARGET, _random_icn
 from tvm_mpq.codegen import library as codegen
+from tvm_mpq.codegen import streaming
 from tvm_mpq.codegen.program import Program, Step
 from tvm_mpq.codegen.row_plan import pooled_by_rows
 from tvm_mpq.kernels import reference
 from tvm_mpq.kernels.choose import choose
-from tvm_mpq.kernels.micro import micro_kernel_sources
 from tvm_mpq.kernels.pack import pack_add, pack_concat, pack_icn, pack_pool, pack_weights
 from tvm_mpq.kernels.primfunc import primfunc
 from tvm_mpq.kernels.spec import KernelSpec
@@ -24,6 +24,7 @@ from tvm_mpq.memory.stages import StagePlan
 from tvm_mpq.specs import TensorSpec
 
 CLASSES = 7
+NOT_BEGUN = -3
 
 
 class Network:
@@ -168,16 +169,17 @@ class HostPlans:
     def __init__(self, network: Network, plans: list[StagePlan], folder: Path) -> None:
         self._image = np.ascontiguousarray(network.image)
         self._plans = plans
-        names = [name for name in micro_kernel_sources() if name.endswith(".c")]
-        sources = [str(folder / name) for name in names]
         # All plans call the same kernels: their C is made once.
         kernels = codegen._kernels(network.program("p0"))
         for index, plan in enumerate(plans):
-            with mock.patch.object(codegen, "_kernels", return_value=kernels):
+            with (
+                mock.patch.object(codegen, "_kernels", return_value=kernels),
+                mock.patch.object(streaming, "kernel_symbol", lambda _, s: f"tvmgen_p0_{s.symbol}"),
+            ):
                 library = codegen.generate_library(network.program(f"p{index}"), plan)
             library.write(folder, folder)
-            sources += [str(folder / f"p{index}_lib0.c")]
-        sources += [str(folder / "p0_lib1.c")]
+        first = sorted(map(str, folder.glob("p0_*.c")))
+        sources = [*first, *(str(folder / f"p{i}_lib0.c") for i in range(len(plans)))]
         flags = ["-std=c99", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
         flags += ["-fsanitize=undefined", "-fno-sanitize-recover=all", "-static-libubsan"]
         output = folder / "plans.so"
@@ -204,7 +206,7 @@ class HostPlans:
             assert left == len(self._image) - number - 1
             line[:] = 0xA5
         push = getattr(self._library, f"{name}_push_row")
-        assert push(ctypes.c_void_p(self._image.ctypes.data)) == -1
+        assert push(ctypes.c_void_p(self._image.ctypes.data)) == NOT_BEGUN
         return logits
 
     def _run(self, index: int) -> np.ndarray:

@@ -21,16 +21,17 @@ from tests.relay_passes.networks import (
     small_net_with_ranges,
 )
 from tvm_mpq.codegen.host import HostLibrary
-from tvm_mpq.codegen.library import check_module_name, generate_library
+from tvm_mpq.codegen.library import generate_library
 from tvm_mpq.codegen.model_library_format import export_folder, metadata
 from tvm_mpq.codegen.plain_c import kernel_signature, kernel_source
 from tvm_mpq.codegen.program import Program, plan_memory
 from tvm_mpq.codegen.row_plan import plan_layer_by_layer
+from tvm_mpq.codegen.streaming import kernel_symbol
 from tvm_mpq.deployment import Deployment
 from tvm_mpq.errors import InvalidValueError, ToolError
-from tvm_mpq.kernels.micro import micro_kernel_sources
 from tvm_mpq.kernels.primfunc import primfunc
 from tvm_mpq.memory.arena import ARENA_ALIGNMENT
+from tvm_mpq.names import check_module_name
 from tvm_mpq.pipeline import calibrate, quantize
 from tvm_mpq.target import Target
 
@@ -45,7 +46,8 @@ def program() -> Program:
 
 def sources(program: Program) -> str:
     library = generate_library(program, plan_layer_by_layer(program))
-    return "\n".join({**library.headers, **library.sources}.values())
+    own = [library.sources[f"{library.name}_lib{i}.c"] for i in (0, 1)]
+    return "\n".join([*library.headers.values(), *own])
 
 
 @pytest.mark.null
@@ -54,7 +56,7 @@ def test_no_libc_and_no_runtime(program: Program) -> None:
     includes = set(re.findall(r'#include [<"](.+)[>"]', text))
     assert includes == {
         *("stdint.h", "stddef.h", "stdbool.h"),
-        *("tvmgen_small_net.h", "mpq_micro_kernels.h"),
+        *("tvmgen_small_net.h", "small_net_kernels.h"),
     }
     words = set(re.findall(r"\w+", re.sub(r"/\*.*?\*/", "", text, flags=re.S)))
     assert not words & {
@@ -74,7 +76,9 @@ def test_a_comment_per_layer_and_per_constant(program: Program) -> None:
         comment = (
             rf"/\* {step.name}: {step.spec.name}, .*-> \d+x\d+x\d+:\d+, \d+ constant bytes \*/"
         )
-        assert re.search(comment + rf"\n  {step.spec.symbol}\(", entry), step.name
+        assert re.search(comment + rf"\n  {kernel_symbol('small_net', step.spec)}\(", entry), (
+            step.name
+        )
         if step.weights:
             assert f"/* {step.name}: 2-bit weights, {4 * step.spec.weight_words} bytes */" in entry
     constants = re.findall(r"const (\w+) tvmgen_small_net_(\w+)\[(\d+)\] = \{(.*?)\};", entry, re.S)
@@ -91,7 +95,8 @@ def test_header_macros(program: Program) -> None:
     header = generate_library(program, plan).headers["tvmgen_small_net.h"]
     macros = dict(re.findall(r"#define TVMGEN_SMALL_NET_(\w+) (\d+)", header))
     assert {name: int(value) for name, value in macros.items()} == {
-        "ABI_VERSION": 1,
+        "ABI_VERSION": 2,
+        "OK": 0,
         "X_SIZE": 13 * 14 * 3,
         "OUTPUT_SIZE": 4 * 5,
         "WORKSPACE_SIZE": plan.arena_bytes,
@@ -110,7 +115,10 @@ def test_calls_use_the_planned_offsets(program: Program) -> None:
     live: dict[str, tuple[int, int]] = {}
     last = {name: i for i, step in enumerate(program.steps) for name in step.inputs}
     for i, step in enumerate(program.steps):
-        call = re.search(rf"  {step.spec.symbol}\((.*)\);", entry.split(f"/* {step.name}: ")[-1])
+        call = re.search(
+            rf"  {kernel_symbol('small_net', step.spec)}\((.*)\);",
+            entry.split(f"/* {step.name}: ")[-1],
+        )
         assert call is not None
         arguments = call[1].split(", ")
         for name, argument in zip(step.inputs, arguments[::2], strict=False):
@@ -200,18 +208,15 @@ def export(program: Program, folder: Path) -> Path:
 def test_model_library_format(program: Program, tmp_path: Path) -> None:
     folder = export(program, tmp_path / "lib")
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    code = "codegen/host"
+    kinds = ["add", "core_smlad", "depthwise", "depthwise_twins", "lanes", "micro_kernels"]
+    kinds += ["pack_lanes", "pack_pairs", "pool", "store"]
+    names = ["lib0.c", "lib1.c", "kernels.h", "kernels.S", *(f"mpq_{kind}.c" for kind in kinds)]
     assert files == {
         "metadata.json",
         "parameters/small_net.params",
         "src/small_net.relax",
-        f"{code}/include/tvmgen_small_net.h",
-        f"{code}/src/small_net_lib0.c",
-        f"{code}/src/small_net_lib1.c",
-        *(
-            f"{code}/{'include' if name.endswith('.h') else 'src'}/{name}"
-            for name in micro_kernel_sources()
-        ),
+        "codegen/host/include/tvmgen_small_net.h",
+        *(f"codegen/host/src/small_net_{name}" for name in names),
     }
     content = json.loads((folder / "metadata.json").read_text())
     assert content["version"] == 7
@@ -223,8 +228,8 @@ def test_model_library_format(program: Program, tmp_path: Path) -> None:
     assert main["inputs"] == {"x": {"size": 546, "dtype": "uint8"}}
     assert main["outputs"] == {"output": {"size": 20, "dtype": "int32"}}
     assert main["constants_size_bytes"] == sum(a.nbytes for a in program.constants.values())
-    symbols = {op["function_name"] for op in module["memory"]["functions"]["operator_functions"]}
-    assert symbols == {step.spec.symbol for step in program.steps}
+    names = {op["function_name"] for op in module["memory"]["functions"]["operator_functions"]}
+    assert names == {kernel_symbol("small_net", step.spec) for step in program.steps}
     with pytest.raises(InvalidValueError, match="exists; give a new path"):
         export(program, folder)
 
@@ -249,7 +254,7 @@ def test_compiles_as_strict_c99(program: Program, tmp_path: Path, compiler: str)
     flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-Wshadow", "-fsyntax-only"]
     if compiler != "cc":
         flags += ["-mcpu=cortex-m7", "-mthumb"]
-    files = [str(path) for path in (code / "src").glob("*.c")]
+    files = [str(path) for path in (code / "src").glob("*.[cS]")]
     subprocess.run([compiler, *flags, f"-I{code / 'include'}", *files], check=True, timeout=120)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tvm_mpq.codegen.plain_c import KERNEL_INCLUDES, kernel_signature, kernel_source
+from tvm_mpq.codegen.plain_c import kernel_includes, kernel_signature, kernel_source
 from tvm_mpq.kernels import reference
 from tvm_mpq.kernels.choose import choose
 from tvm_mpq.kernels.layout import pack_map, unpack_map
@@ -163,7 +163,7 @@ def max_pool_case(spec: KernelSpec, seed: int) -> Case:
 
 def c_source(specs: list[KernelSpec]) -> str:
     """One C file with every distinct kernel of ``specs``."""
-    parts = [KERNEL_INCLUDES]
+    parts = [kernel_includes()]
     for spec in {spec.symbol: spec for spec in specs}.values():
         parts.append(kernel_signature(spec) + ";\n")
         parts.append(kernel_source(spec, schedule(spec, primfunc(spec))))

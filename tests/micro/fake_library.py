@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tvm_mpq.codegen.archive import ABI_VERSION
+
 INPUTS = 64
 OUTPUTS = 4
 
@@ -33,8 +35,8 @@ _SOURCE = """\
 #define SECTION(name, align) __attribute__((section(name), aligned(align)))
 extern const int8_t fc_weights[{outputs}][{inputs}];
 SECTION(".rodata.tvm.fc_bias", 4) const int32_t fc_bias[{outputs}] = {{ {bias} }};
-SECTION(".tvm_arena", 32) uint8_t tvmgen_default_arena[{arena}];
-SECTION(".tvm_scratch", 32) uint8_t tvmgen_default_scratch[{scratch}];
+SECTION(".bss.tvm_arena", 32) uint8_t tvmgen_default_arena[{arena}];
+SECTION(".bss.tvm_scratch", 32) uint8_t tvmgen_default_scratch[{scratch}];
 static int32_t runs = 3;  /* in .data, so that its start-up copy is tested */
 
 void* tvmgen_default_input_buffer(void) {{ return {input_buffer}; }}
@@ -79,7 +81,7 @@ class FakeLibrary:
     arena: int = 4096
     scratch: int = 1024
     padding: int = 0
-    abi: int = 1
+    abi: int = ABI_VERSION
     extra: str = ""
     return_code: int = 0
     bad_line: str = ""

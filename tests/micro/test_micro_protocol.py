@@ -13,6 +13,7 @@ from fake_library import INPUTS, FakeLibrary
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tvm_mpq.codegen.archive import ABI_VERSION
 from tvm_mpq.errors import BoardFaultError, InvalidValueError
 from tvm_mpq.micro import EmulatorTransport, Firmware, Session
 from tvm_mpq.micro.frames import MAGIC, Frame, FrameDecoder, FrameType, encode
@@ -24,6 +25,7 @@ class LossyTransport:
     """Damages bytes in both directions: ``rate`` of them dropped, flipped or repeated."""
 
     seconds_per_byte = 0.0
+    counts = "cycles"
 
     def __init__(self, inner: EmulatorTransport, rate: float, seed: int, chunk: int = 16) -> None:
         self._inner, self._rate, self._random = inner, rate, random.Random(seed)
@@ -105,7 +107,7 @@ def test_info_says_what_runs(firmware: Firmware) -> None:
     info = Session(EmulatorTransport(firmware.elf)).hello()
     assert info.model_name == "default"
     assert (info.input_bytes, info.output_bytes) == (INPUTS, 16)
-    assert (info.protocol, info.abi, info.workspace_bytes) == (1, 1, 4096)
+    assert (info.protocol, info.abi, info.workspace_bytes) == (1, ABI_VERSION, 4096)
     assert info.clock_hz == 400_000_000
 
 

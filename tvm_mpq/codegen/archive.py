@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tarfile
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from tvm_mpq.errors import InvalidValueError
 
 FORMAT_VERSION = 7
 # What microtvm_project/src/main.c is written against; the compiler compares it with the header's.
-ABI_VERSION = 1
+ABI_VERSION = 2
 
 
 def unpack_library(archive: Path, folder: Path) -> None:
@@ -34,8 +33,3 @@ def pack_library(folder: Path, archive: Path) -> None:
         for path in sorted(folder.rglob("*")):
             if path.is_file():
                 tar.add(path, f"./{path.relative_to(folder).as_posix()}", filter=neutral)
-
-
-def c_name(name: str) -> str:
-    """``name`` as microTVM makes it a C identifier: each other character becomes ``_``."""
-    return re.sub(r"[^A-Za-z0-9_]", "_", name)

@@ -10,6 +10,7 @@ from typing import Any
 from tvm_mpq.codegen.archive import FORMAT_VERSION
 from tvm_mpq.codegen.library import Library
 from tvm_mpq.codegen.program import Program
+from tvm_mpq.codegen.streaming import kernel_symbol
 from tvm_mpq.files import new_folder
 from tvm_mpq.memory.stages import StagePlan
 from tvm_mpq.target import Target
@@ -33,7 +34,7 @@ def metadata(
     }
     operators = [
         {"function_name": symbol, "workspace": [{"device": 1, "workspace_size_bytes": 0}]}
-        for symbol in {step.spec.symbol: None for step in program.steps}
+        for symbol in {kernel_symbol(program.name, step.spec): None for step in program.steps}
     ]
     module = {
         "model_name": program.name,

@@ -25,32 +25,37 @@ from tvm_mpq._tvm_compat import (
 )
 from tvm_mpq.kernels.spec import KernelSpec
 
-KERNEL_INCLUDES = '#include <stdbool.h>\n#include <stdint.h>\n\n#include "mpq_micro_kernels.h"\n'
+KERNEL_HEADER = "mpq_micro_kernels.h"
 # What stays in registers or on the stack; larger buffers must be in the kernel's scratch.
 _MAX_LOCAL_BYTES = 8
 _BYTES = {"uint8_t": 1, "int16_t": 2, "int32_t": 4, "uint32_t": 4}
 
 
-def kernel_signature(spec: KernelSpec) -> str:
-    """The C prototype of a kernel, without the semicolon."""
+def kernel_includes(header: str = KERNEL_HEADER) -> str:
+    """What the C of kernels includes; ``header`` declares the micro-kernels."""
+    return f'#include <stdbool.h>\n#include <stdint.h>\n\n#include "{header}"\n'
+
+
+def kernel_signature(spec: KernelSpec, symbol: str | None = None) -> str:
+    """The C prototype of a kernel, called ``symbol``, without the semicolon."""
     inputs = "".join(
         f"const void *x{suffix}, int32_t x{suffix}_ring, " for suffix in _suffixes(spec)
     )
     return (
-        f"void {spec.symbol}({inputs}void *y, int32_t y_ring, int32_t y0, int32_t rows,"
+        f"void {symbol or spec.symbol}({inputs}void *y, int32_t y_ring, int32_t y0, int32_t rows,"
         " const void *w, const void *icn, void *scratch)"
     )
 
 
-def kernel_source(spec: KernelSpec, function: tirx.PrimFunc) -> str:
-    """The C definition of one scheduled kernel."""
+def kernel_source(spec: KernelSpec, function: tirx.PrimFunc, symbol: str | None = None) -> str:
+    """The C definition of one scheduled kernel, called ``symbol``."""
     text = _generate(IRModule({spec.symbol: function}))
     head, body = text[text.rindex(f"void {spec.symbol}(") :].split(") {\n", 1)
     parameters = head.split("(", 1)[1].split(", ")
     lines = _bind_parameters(spec, parameters, bool(function.attrs["tirx.noalias"]))
     body, scratch_lines = _place_buffers(spec, body[: body.rindex("}")])
     lines = [*lines, *scratch_lines, _without_unused(body).rstrip()]
-    signature = kernel_signature(spec)
+    signature = kernel_signature(spec, symbol)
     used = set(re.findall(r"\w+", "\n".join(lines)))
     arguments = re.findall(r"(\w+)[,)]", signature)
     unused = [f"  (void){name};" for name in arguments if name not in used]

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tvm_mpq.codegen.archive import c_name
 from tvm_mpq.codegen.program import Program, Step
+from tvm_mpq.kernels.spec import KernelSpec
 from tvm_mpq.memory.rows import RowLayer
 from tvm_mpq.memory.stages import StagePlan
+from tvm_mpq.names import c_name
 from tvm_mpq.specs import TensorSpec
 
 
@@ -82,13 +83,13 @@ class _Writer:
         layer, step = self._graph.layers[index], self._step(index)
         comment = f"/* {self._comment(step)} */"
         if not self._plan.is_in_place(stage):
-            return [comment, self._call(step, "0", str(layer.steps))]
+            return [comment, *self._call(step, "0", str(layer.steps))]
         rows = "1" if layer.band == 1 else f"LEAST({layer.band}, {layer.steps} - row)"
         step_text = "++row" if layer.band == 1 else f"row += {layer.band}"
         return [
             comment,
             f"for (int32_t row = 0; row < {layer.steps}; {step_text}) {{",
-            f"  {self._call(step, 'row', rows)}",
+            *(f"  {line}" for line in self._call(step, "row", rows)),
             "}",
         ]
 
@@ -118,7 +119,7 @@ class _Writer:
             conditions.append(f"{self._needed(layer, name, made, band)} <= {self._there(name)}")
         rows = "1" if band == "1" else "count"
         body = [] if band == "1" else [f"const int32_t count = {band};"]
-        body += [self._call(step, made, rows), f"{made} += {rows};"]
+        body += [*self._call(step, made, rows), f"{made} += {rows};"]
         body += self._readers(stage, layer.output)
         lines = [
             f"/* {self._comment(step)} */",
@@ -153,14 +154,15 @@ class _Writer:
         first, end = self._plan.stages[stage]
         return [f"{self._maker(i)}();" for i in self._graph.readers[name] if first <= i < end]
 
-    def _call(self, step: Step, first: str, rows: str) -> str:
+    def _call(self, step: Step, first: str, rows: str) -> list[str]:
         spec = step.spec
         arguments = [self._operand(name) for name in (*step.inputs, step.output)]
         arguments.append(f"{first}, {rows}")
         for constant in (step.weights, step.icn):
             arguments.append(symbol(self._program, constant) if constant else "NULL")
         arguments.append("scratch")
-        return f"{spec.symbol}({', '.join(arguments)});"
+        kernel = kernel_symbol(self._program.name, spec)
+        return [f"{kernel}({', '.join(arguments)});", "FEED();"]
 
     def _operand(self, name: str) -> str:
         """Pointer and ring of a tensor."""
@@ -185,6 +187,11 @@ class _Writer:
 
     def _maker(self, index: int) -> str:
         return f"{self._program.name}_make_{c_name(self._step(index).name)}"
+
+
+def kernel_symbol(module: str, spec: KernelSpec) -> str:
+    """The C name of a kernel in the library called ``module``."""
+    return f"tvmgen_{module}_{spec.symbol}"
 
 
 def symbol(program: Program, name: str) -> str:

@@ -1,7 +1,7 @@
 """From a generated library to a program that runs: projects, firmware, sessions with a board.
 
 ``generate_project(library, folder, target)`` -> ``Project``; ``.build()`` -> ``Firmware``;
-``run_on_emulator(firmware, inputs)`` -> outputs and cycles. Files, in that order: library
+``run_on_emulator(firmware, inputs)`` -> outputs and counts. Files, in that order: library
 (Model Library Format), project (template + library), firmware
 (bytes by section and tensor), frames and session (serial protocol), transports, run, board (the
 real Nucleo: flash, port).

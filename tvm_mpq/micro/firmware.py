@@ -40,6 +40,7 @@ class Firmware:
     arena_bytes: size of the symbol ``tvmgen_<module>_arena``.
     scratch_bytes: the section that holds kernel scratch.
     stack_bytes: reserved for the call stack (the fault handler's 512 bytes not included).
+    stack_need_bytes: the most of it that the program can use, by its call graph; see ``stack``.
     symbols: by size, largest first.
     output: name, size and dtype of the output tensor.
     """
@@ -54,11 +55,14 @@ class Firmware:
     arena_bytes: int
     scratch_bytes: int
     stack_bytes: int
+    stack_need_bytes: int
     symbols: tuple[SymbolSize, ...]
     output: TensorInfo
 
 
-def read_firmware(elf: Path, target: Target, module: str, output: TensorInfo) -> Firmware:
+def read_firmware(
+    elf: Path, target: Target, module: str, output: TensorInfo, stack_need: int
+) -> Firmware:
     """Measure ``elf``, a program linked by the project's linker script."""
     with open_elf(elf) as image:
         symbols = _symbols_by_size(image)
@@ -88,6 +92,7 @@ def read_firmware(elf: Path, target: Target, module: str, output: TensorInfo) ->
         arena_bytes=sizes.get(f"tvmgen_{module}_arena", 0),
         scratch_bytes=sections.get(".tvm_scratch", 0),
         stack_bytes=stack,
+        stack_need_bytes=stack_need,
         symbols=symbols,
         output=output,
     )

@@ -46,6 +46,8 @@ class ErrorCode(IntEnum):
     INPUT_CRC = 6
     FAULT = 7
     NO_BUFFER = 8
+    BOARD = 9
+    INTERRUPT = 10
 
 
 @dataclass(frozen=True)

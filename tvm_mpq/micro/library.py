@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tvm_mpq.codegen.archive import FORMAT_VERSION, c_name
+from tvm_mpq.codegen.archive import FORMAT_VERSION
 from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.files import read_json
+from tvm_mpq.names import c_name, input_c_name
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def _parse(folder: Path, metadata: dict[str, Any]) -> Library:
     return Library(
         folder,
         module,
-        c_name(str(content["model_name"])),
+        re.sub(r"\W", "_", str(content["model_name"]), flags=re.ASCII),
         _one_tensor(folder, "input", main["inputs"]),
         _one_tensor(folder, "output", main["outputs"]),
         not by_rows and (not arena or any(next(iter(main["inputs"])) in row for row in arena)),
@@ -114,4 +115,4 @@ def _one_tensor(folder: Path, kind: str, tensors: dict[str, Any]) -> TensorInfo:
             f"{folder}: {kind} {name!r} has {size} bytes of {dtype}; expected at least one byte of"
             " uint8, int8, uint16, int16, uint32 or int32"
         )
-    return TensorInfo(c_name(name), size, dtype)
+    return TensorInfo(input_c_name(name) if kind == "input" else c_name(name), size, dtype)

@@ -12,15 +12,17 @@ from pathlib import Path
 import jinja2
 
 from tvm_mpq.codegen.archive import ABI_VERSION, pack_library, unpack_library
-from tvm_mpq.errors import InvalidValueError, ToolError
-from tvm_mpq.files import finish_install, install, new_folder, staged
+from tvm_mpq.errors import DoesNotFitError, InvalidValueError, ToolError
+from tvm_mpq.files import finish_install, install, new_folder, read_text, staged, write_text
 from tvm_mpq.micro.config import read_config
 from tvm_mpq.micro.firmware import Firmware, check_fit, read_firmware
 from tvm_mpq.micro.library import Library
+from tvm_mpq.micro.stack import MARGIN, stack_need
 from tvm_mpq.target import Target
 from tvm_mpq.toolchain import ToolResult, require_tool, run_tool
 
 _COPIED = ("*.ld", "*.py", "Makefile", "boards.json", "README.md")
+STACK_FILE = "stack.mk"
 _RENDERED = ("config.mk.j2", "network.h.j2")
 # GNU ld's words for "too large": a region, or an ASSERT of the linker script.
 _TOO_LARGE = re.compile(r"will not fit in region|region .* overflowed|(budget|limit) exceeded")
@@ -57,7 +59,10 @@ class Project:
         require_tool("make")
         require_tool("arm-none-eabi-gcc")
         with staged(self.folder) as work:
-            result = self._make(work / "build", timeout)
+            result = self._make(work / "build", timeout, "objects")
+            if result.status == 0:
+                self._measure_stack(work / "build")
+                result = self._make(work / "build", timeout)
             if result.status != 0:
                 self._explain(work / "build", result, timeout)
             install(work, self.folder)
@@ -70,7 +75,8 @@ class Project:
         require_tool("make")
         require_tool("arm-none-eabi-gcc")
         with staged(self.folder) as work:
-            result = self._make(work / "build-qemu", timeout, "PLATFORM=mps2_an500")
+            size = f"STACK_SIZE={self.target.stack}"
+            result = self._make(work / "build-qemu", timeout, "PLATFORM=mps2_an500", size)
             if result.status != 0:
                 raise ToolError(f"building for qemu failed:\n{_first_errors(result.stderr)}")
             install(work, self.folder)
@@ -93,9 +99,25 @@ class Project:
         env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
         return run_tool(command, timeout=timeout, cwd=self.folder, env=env | {"LC_ALL": "C"})
 
+    def _measure_stack(self, work: Path) -> None:
+        """Write stack.mk: reserve what the compiled sources need, and a margin."""
+        need = stack_need(work, sorted((self.folder / "model/codegen/host/src").glob("*.S")))
+        size = -(-(need + MARGIN) // 8) * 8
+        if size > self.target.stack:
+            raise DoesNotFitError(
+                f"the stack needs {need} bytes and a margin of {MARGIN}, {self.target.stack} are"
+                f" allowed: give -stack={size}"
+            )
+        text = f"# Measured by the call graph: {need} bytes; reserved with a margin of {MARGIN}.\n"
+        write_text(work / STACK_FILE, f"{text}STACK_NEED = {need}\nSTACK_SIZE = {size}\n")
+
     def _read(self, build: Path) -> Firmware:
         elf = build / "firmware.elf"
-        return read_firmware(elf, self.target, self.library.module, self.library.output)
+        measured = build / STACK_FILE
+        text = read_text(measured) if measured.is_file() else ""
+        found = re.search(r"(?m)^STACK_NEED = (\d+)$", text)
+        need = int(found[1]) if found else 0
+        return read_firmware(elf, self.target, self.library.module, self.library.output, need)
 
     def _explain(self, work: Path, result: ToolResult, timeout: float) -> None:
         if _TOO_LARGE.search(result.stderr):

@@ -34,7 +34,8 @@ def run_session(
 
     Returns
     -------
-    outputs: [N, elements] of the output's dtype; cycles: int64 [N], 0 where there is no counter.
+    outputs: [N, elements] of the output's dtype; counts: int64 [N], of what ``transport.counts``
+    says: cycles, instructions, or nothing, when they are 0.
 
     Raises
     ------
@@ -44,7 +45,7 @@ def run_session(
         raise InvalidValueError(
             f"inputs are {inputs.dtype} {list(inputs.shape)}; expected uint8 [N, bytes]"
         )
-    outputs, cycles = [], []
+    outputs, counts = [], []
     try:
         session = Session(transport, run_timeout=run_timeout)
         session.hello()
@@ -53,7 +54,7 @@ def run_session(
             if result.return_code != 0:
                 raise BoardFaultError(f"the network's entry point returned {result.return_code}")
             outputs.append(np.frombuffer(result.data, output.dtype))
-            cycles.append(result.cycles)
+            counts.append(result.count)
         session.end()
     except FirmwareFaultError as error:
         if elf is None:
@@ -63,7 +64,7 @@ def run_session(
     finally:
         transport.close()
     shape = (len(outputs), output.size // np.dtype(output.dtype).itemsize)
-    return np.array(outputs, output.dtype).reshape(shape), np.array(cycles, np.int64)
+    return np.array(outputs, output.dtype).reshape(shape), np.array(counts, np.int64)
 
 
 def run_on_emulator(
@@ -71,8 +72,8 @@ def run_on_emulator(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Run on the emulated STM32H743; ``timeout`` is wall-clock seconds per inference.
 
-    See ``run_session``. With ``cycles=True`` the cycles are the emulator's model
-    (+-3 % on int8 networks); without, its clock counts instructions.
+    See ``run_session``. With ``cycles=True`` the counts are the modelled cycles (+-3 % on int8
+    networks), without they are instructions.
     """
     transport = EmulatorTransport(Path(firmware.elf), run_timeout=timeout, **board_options)
     return run_session(transport, firmware.output, inputs, run_timeout=timeout, elf=firmware.elf)
@@ -83,7 +84,7 @@ def run_on_qemu(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Run the project's sources on qemu's Cortex-M7 (mps2-an500); see ``run_session``.
 
-    A second opinion on results and faults that shares no code with the emulated STM32; all cycles
+    A second opinion on results and faults that shares no code with the emulated STM32; all counts
     are 0. ToolError when qemu-system-arm is missing.
     """
     require_tool("qemu-system-arm")

@@ -1,4 +1,4 @@
-"""One conversation with a board: send an input, run the network, receive output and cycles.
+"""One conversation with a board: send an input, run the network, receive output and a count.
 
 Every request is answered, every frame has a CRC, and the device checks a CRC of the whole input
 before it runs: a lost or changed byte is a repetition or an error, never a wrong class.
@@ -17,6 +17,11 @@ from tvm_mpq.errors import BoardFaultError, InvalidValueError
 from tvm_mpq.micro.frames import OVERHEAD, ErrorCode, Frame, FrameDecoder, FrameType, encode
 
 _RETRIED = (ErrorCode.DAMAGED, ErrorCode.LENGTH, ErrorCode.TYPE)
+# Errors after which the device has ended, whatever it was asked.
+_ENDING = {
+    ErrorCode.BOARD: "the board did not start: board.h has the meaning of error",
+    ErrorCode.INTERRUPT: "the firmware has no handler for interrupt",
+}
 _FAULT_WORDS = ("pc", "lr", "CFSR", "HFSR", "fault address", "sp")
 
 
@@ -27,11 +32,14 @@ class Transport(Protocol):
     ----------
     seconds_per_byte: time one byte takes on the line; 0 when it takes none.
     chunk_bytes: input bytes worth sending in one frame.
+    counts: what the device's counter counts: "cycles", "instructions" (an emulator that models no
+        cycles) or "nothing".
     is_idle: True when nothing can arrive before something is sent; only an emulator knows that.
     """
 
     seconds_per_byte: float
     chunk_bytes: int
+    counts: str
 
     @property
     def is_idle(self) -> bool:
@@ -62,10 +70,13 @@ class DeviceInfo:
 
 @dataclass(frozen=True)
 class RunOutput:
-    """One inference: the entry point's return code, core cycles, the output tensor's bytes."""
+    """One inference: the entry point's return code, the output tensor's bytes, and how many of
+    ``counted`` ("cycles", "instructions", "nothing") it took.
+    """
 
     return_code: int
-    cycles: int
+    count: int
+    counted: str
     data: bytes
 
 
@@ -204,7 +215,8 @@ class Session:
             if reply is not None and len(reply.payload) >= 16:
                 sample, code, high, low = struct.unpack_from("<IiII", reply.payload)
                 if sample == self._sample:
-                    return RunOutput(code, high << 32 | low, reply.payload[16:])
+                    count, counted = high << 32 | low, self._transport.counts
+                    return RunOutput(code, count, counted, reply.payload[16:])
         raise BoardFaultError(
             f"no result within {self._run_timeout:g} s ({len(asked)} requests): the network hangs,"
             " is slower than that (give a longer run timeout), or the line is damaged"
@@ -266,6 +278,8 @@ class Session:
         code, detail = struct.unpack_from("<II", frame.payload)
         if code == ErrorCode.FAULT:
             raise FirmwareFaultError(struct.unpack_from("<6I", frame.payload.ljust(32, b"\0"), 8))
+        if code in _ENDING:
+            raise BoardFaultError(f"{_ENDING[ErrorCode(code)]} {detail}")
         if code in _RETRIED:
             return True
         if frame.sequence in sequences:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tvm_mpq.codegen.plain_c import KERNEL_INCLUDES, kernel_source
+from tvm_mpq.codegen.plain_c import kernel_includes, kernel_source
 from tvm_mpq.codegen.program import Program, Step
 from tvm_mpq.errors import ToolError
 from tvm_mpq.files import temporary_folder
@@ -152,7 +152,7 @@ def _source(spec: KernelSpec) -> str:
     scratch = max(4, spec.scratch_bytes)
     return "\n".join(
         [
-            KERNEL_INCLUDES,
+            kernel_includes(),
             kernel_source(spec, schedule(spec)),
             "extern const uint32_t w[], icn[];",
             "void layer(void);",

@@ -137,7 +137,7 @@ class TrackerPlace:
         except Exception as error:  # as above
             raise ToolError(
                 f"tracker {self._host}:{self._port} does not answer ({_last_line(error)});"
-                " start it with: python -m tvm.exec.rpc_tracker"
+                f" start it with: python -m tvm.exec.rpc_tracker --host {LOOPBACK}"
             ) from None
         count = sum(info["key"] == f"server:{self._key}" for info in summary["server_info"])
         if count == 0:

@@ -37,6 +37,7 @@ class EmulatorTransport:
 
     seconds_per_byte = 0.0
     chunk_bytes = 1 << 30
+    counts = "instructions"
 
     def __init__(
         self,
@@ -52,6 +53,8 @@ class EmulatorTransport:
         self._is_patient = is_patient
         self._is_running = True  # it has not yet come to wait for input
         self._run_options = run_options
+        if run_options.get("cycles"):
+            self.counts = "cycles"
         self._to_board = bytearray()
         self._from_board = bytearray()
         self._ended = False
@@ -107,6 +110,7 @@ class SerialTransport:
 
     seconds_per_byte = 10 / BAUD
     chunk_bytes = 1024
+    counts = "cycles"
     is_idle = False
 
     def __init__(self, port: str, baud: int = BAUD) -> None:
@@ -157,6 +161,7 @@ class PipeTransport:
 
     seconds_per_byte = 0.0
     chunk_bytes = 1024
+    counts = "nothing"
     is_idle = False
 
     def __init__(self, command: list[str]) -> None:

@@ -120,7 +120,10 @@ class Report:
                 _count(firmware.scratch_bytes),
                 _count(firmware.target.scratch),
             )
-            table.add_row("stack (DTCM)", "", _count(firmware.stack_bytes), "")
+            stack = (firmware.stack_bytes, firmware.target.stack)
+            table.add_row("stack (DTCM)", "", *map(_count, stack))
+            need = _count(firmware.stack_need_bytes or None)
+            table.add_row("  of which needed at most", "", need, "")
         return table
 
     def _policies(self) -> Table:

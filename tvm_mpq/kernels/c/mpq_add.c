@@ -93,7 +93,7 @@ static uint32_t few_of(const layer_t *d, const uint32_t *a, const uint32_t *b, i
 
 INLINE void add_lines(const layer_t *d, const uint32_t *a, const uint32_t *b, uint32_t *y,
                       const int32_t bits[3]) {
-  plan_t plan;
+  plan_t plan = {0};
   const int32_t fast = plan_of(&plan, d), codes = 32 / bits[2];
   for (int32_t line = 0; line < d->lines; line++) {
     int32_t j = 0;
