@@ -7,10 +7,10 @@ two names, or with one name, or one of them only jumps to the other.
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +23,7 @@ from elftools.elf.elffile import ELFFile
 from tests.codegen.test_streaming_build import images, random_model
 from tvm_mpq.builder import build
 from tvm_mpq.deployment import Deployment
+from tvm_mpq.description import LayerDescription
 from tvm_mpq.errors import InvalidValueError
 from tvm_mpq.micro.profiling import _Watcher, annotate_on_emulator, profile_on_emulator
 
@@ -58,17 +59,17 @@ def deployment() -> Deployment:
     return build(random_model(Twins(), 32), "stm32h7")
 
 
-def _renamed(layers: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+def _renamed(layers: Sequence[LayerDescription]) -> tuple[list[LayerDescription], dict[str, str]]:
     """The layers with a symbol each, and the kernel that stands behind every new symbol."""
     seen: set[str] = set()
     renamed, aliases = [], {}
     for index, layer in enumerate(layers):
-        symbol = layer["symbol"]
+        symbol = layer.symbol
         if symbol in seen:
             aliases[f"{symbol}_{index}"] = symbol
             symbol = f"{symbol}_{index}"
-        seen.add(layer["symbol"])
-        renamed.append(layer | {"symbol": symbol})
+        seen.add(layer.symbol)
+        renamed.append(replace(layer, symbol=symbol))
     return renamed, aliases
 
 
@@ -92,7 +93,7 @@ def test_layers_are_told_apart_by_their_constants(
     deployment: Deployment, tmp_path: Path, names: str
 ) -> None:
     firmware = deployment.firmware
-    layers, aliases = _renamed(deployment.description["layers"])
+    layers, aliases = _renamed(deployment.description.layers)
     assert aliases
     kept = aliases if names == "all" else {}
     folded = replace(firmware, elf=_with_aliases(firmware.elf, kept, tmp_path / "folded.elf"))
@@ -100,10 +101,10 @@ def test_layers_are_told_apart_by_their_constants(
     expected = deployment.profile()
     assert [layer.cycles for layer in profile.layers] == [c.cycles for c in expected.layers]
     for index, layer in enumerate(layers):
-        if layer["symbol"] in aliases:
-            functions = annotate_on_emulator(folded, layers, IMAGE, layer["name"])
+        if layer.symbol in aliases:
+            functions = annotate_on_emulator(folded, layers, IMAGE, layer.name)
             plain = annotate_on_emulator(
-                firmware, deployment.description["layers"], IMAGE, layers[index]["name"]
+                firmware, deployment.description.layers, IMAGE, layers[index].name
             )
             assert [f.instructions for f in functions] == [f.instructions for f in plain]
             break
@@ -111,7 +112,7 @@ def test_layers_are_told_apart_by_their_constants(
 
 @pytest.mark.emu
 def test_a_call_with_a_foreign_constant_is_named(deployment: Deployment) -> None:
-    layers = [layer | {"constant": "no_such"} for layer in deployment.description["layers"]]
+    layers = [replace(layer, constant="no_such") for layer in deployment.description.layers]
     with pytest.raises(InvalidValueError, match="no layer has.*compile it again"):
         profile_on_emulator(deployment.firmware, layers, IMAGE)
 

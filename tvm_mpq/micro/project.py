@@ -93,6 +93,7 @@ class Project:
             "make",
             f"-j{os.cpu_count() or 1}",
             f"BUILD={work.relative_to(self.folder)}",
+            f"STACK={work.parent.relative_to(self.folder) / STACK_FILE}",
             *variables,
         ]
         # A make above this one must not hand down its job server or its variables.
@@ -109,11 +110,11 @@ class Project:
                 f" allowed: give -stack={size}"
             )
         text = f"# Measured by the call graph: {need} bytes; reserved with a margin of {MARGIN}.\n"
-        write_text(work / STACK_FILE, f"{text}STACK_NEED = {need}\nSTACK_SIZE = {size}\n")
+        write_text(work.parent / STACK_FILE, f"{text}STACK_NEED = {need}\nSTACK_SIZE = {size}\n")
 
     def _read(self, build: Path) -> Firmware:
         elf = build / "firmware.elf"
-        measured = build / STACK_FILE
+        measured = build.parent / STACK_FILE
         text = read_text(measured) if measured.is_file() else ""
         found = re.search(r"(?m)^STACK_NEED = (\d+)$", text)
         need = int(found[1]) if found else 0
