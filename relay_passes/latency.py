@@ -36,8 +36,8 @@ def layer_cycles(
             cycles = table.cycles(spec)
             if cycles is None:
                 raise InvalidValueError(
-                    f"latency: no tuned kernel is near layer {node.name} ({spec.name}); leave the"
-                    " latency out, or tune the network first (tvm-mpq tune)"
+                    f"latency: no tuned kernel is near layer {node.name} ({spec.name}), so that"
+                    " its cycles cannot be told; leave the latency out"
                 )
             costs[bits] = cycles
         found[node.name] = costs

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
+from copy import copy
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,7 @@ from tvm_mpq.files import temporary_folder, write_text
 from tvm_mpq.memory.picture import arena_svg
 from tvm_mpq.memory.rows import INPUT_BUFFERS
 from tvm_mpq.memory.stages import MINIMIZE
+from tvm_mpq.notes import Note
 from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.quant.policies import POLICIES, PaperPolicy, SensitivityPolicy
 from tvm_mpq.recipe import MEMORY_MODELS, Recipe
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from tvm_mpq.memory.stages import StagePlan
     from tvm_mpq.pipeline import CalibratedModel, IntegerModel
     from tvm_mpq.quant.bit_program import Limit
+    from tvm_mpq.quant.bit_search import RamModel
     from tvm_mpq.quant.result import QuantizationResult
 
 # The search is repeated with the bytes that linking showed; more rounds never changed a plan.
@@ -127,7 +131,8 @@ def build(
         check_parameters(mod)
         check_images(calibration, shape_of(mod["main"].params[0]))
         mod = calibrate(mod, np.asarray(calibration), input_spec, range_method)
-    builder = _Builder(mod, target, rounding, input_buffer, name, memory_model, minimize)
+    options = (target, rounding, input_buffer, name, memory_model, minimize)
+    builder = _Builder(mod, *options)
     if quantization is not None:
         return builder.build(quantization.plan, None, quantization)
     limits = _limits(mod, policy, widths, latency)
@@ -136,7 +141,16 @@ def build(
     )
     if not reconstruct:
         return deployment
-    return builder.build(*_reconstructed(mod, deployment, calibration, rounding))
+    plan, result = _reconstructed(mod, deployment, calibration, rounding)
+    builder = _Builder(_told(mod, result), *options)
+    return builder.build(plan, None, result)
+
+
+def _told(model: CalibratedModel, result: QuantizationResult) -> CalibratedModel:
+    """``model`` with notes of what a reconstruction could not do."""
+    text = "its inputs are the same in all calibration images, so its weights are the nearest codes"
+    notes = [Note("approximated", name, text) for name in result.method.get("nearest", ())]
+    return replace(model, notes=(*model.notes, *notes))
 
 
 def _reconstructed(
@@ -144,8 +158,8 @@ def _reconstructed(
     deployment: Deployment,
     images: npt.NDArray[np.uint8] | None,
     rounding: str,
-) -> tuple[BitPlan, None, QuantizationResult]:
-    """What ``_Builder.build`` takes, for the widths of a deployment that fits."""
+) -> tuple[BitPlan, QuantizationResult]:
+    """The plan of a deployment that fits, and weights reconstructed for it."""
     from tvm_mpq.quant.reconstruct import ReconstructionOptions, reconstruct
 
     if images is None:
@@ -156,7 +170,7 @@ def _reconstructed(
     plan = deployment.integer.plan
     options = ReconstructionOptions(rounding=rounding)
     result = reconstruct(model.network, plan, np.asarray(images), options)
-    return plan, None, result
+    return plan, result
 
 
 def rebuild(folder: Path, target: Target, records: TunedTable) -> Deployment:
@@ -260,6 +274,7 @@ class _Builder:
         self._memory_model = memory_model
         self._minimize = minimize
         self._policies = policies or []
+        self._notes = model.notes
 
     def build(
         self,
@@ -272,10 +287,55 @@ class _Builder:
 
         ``ready`` takes the place of quantization: its kernels are chosen already.
         """
+        if policy is None:
+            return self._fit(lambda _flash, _ram: given, result, ready)
+        try:
+            return self._fit(lambda flash, ram: self._search(policy, flash, ram), result)
+        except DoesNotFitError as error:
+            found = error
+        if self._memory_model == "two-tensor":
+            raise found
+        # The search counts neither all code nor every way out: the leanest plan decides, and its
+        # bytes are those to give.
+        if self._leanest(policy, self._target.flash, self._target.ram) is None:
+            raise found
+        try:
+            return self._fit(lambda flash, ram: self._leanest(policy, flash, ram), result)
+        except DoesNotFitError as error:
+            raise self._with_rows(error, policy) from None
+
+    def _with_rows(
+        self, error: DoesNotFitError, policy: PaperPolicy | SensitivityPolicy
+    ) -> DoesNotFitError:
+        """``error``, and whether an image that arrives by rows fits: it is tried."""
+        over = (error.ram_bytes or 0) > self._target.ram
+        if not over or self._input_buffer == "rows" or self._memory_model != "streamed":
+            return error
+        by_rows = copy(self)
+        by_rows._input_buffer = "rows"
+        try:
+            firmware = by_rows.build(None, policy).firmware
+        except DoesNotFitError:
+            return error
+        return DoesNotFitError(
+            f"{error}\n    or: give --input-buffer rows; an image that arrives by rows needs"
+            f" {firmware.ram_bytes} bytes of RAM in all",
+            flash_bytes=error.flash_bytes,
+            ram_bytes=error.ram_bytes,
+        )
+
+    def _fit(
+        self,
+        plan_for: Callable[[int, int], BitPlan | None],
+        result: QuantizationResult | None,
+        ready: IntegerModel | None = None,
+    ) -> Deployment:
+        """Link, and again with what the first link needed beside the plan's bytes."""
         flash, ram = self._target.flash, self._target.ram
         last_round = 1 if self._memory_model == "two-tensor" else _ROUNDS
         for round_number in range(1, last_round + 1):
-            plan = given or self._search(policy, flash, ram)
+            plan = plan_for(flash, ram)
+            assert plan is not None
             integer = ready or self._quantize(plan, result)
             integer, stages = self._plan_stages(integer, ram)
             try:
@@ -292,18 +352,22 @@ class _Builder:
                     raise
         raise AssertionError("unreachable")
 
-    def _search(
-        self, policy: PaperPolicy | SensitivityPolicy | None, flash: int, ram: int
-    ) -> BitPlan:
-        assert policy is not None
-        model = None
-        if self._memory_model == "streamed":
-            from relay_passes.row_geometry import streamed_ram_model
-
-            model = streamed_ram_model(self._model.module, self._input_buffer, ram)
-        plan = policy.plan(flash, ram, model)
+    def _search(self, policy: PaperPolicy | SensitivityPolicy, flash: int, ram: int) -> BitPlan:
+        plan = policy.plan(flash, ram, self._ram_model(ram))
         self._policies = policy.compared(plan, flash, ram)
         return plan
+
+    def _leanest(
+        self, policy: PaperPolicy | SensitivityPolicy, flash: int, ram: int
+    ) -> BitPlan | None:
+        return policy.leanest(flash, ram, self._ram_model(ram))
+
+    def _ram_model(self, ram: int) -> RamModel | None:
+        if self._memory_model != "streamed":
+            return None
+        from relay_passes.row_geometry import streamed_ram_model
+
+        return streamed_ram_model(self._model.module, self._input_buffer, ram)
 
     def _quantize(self, plan: BitPlan, result: QuantizationResult | None) -> IntegerModel:
         from tvm_mpq.pipeline import quantize
@@ -326,7 +390,7 @@ class _Builder:
         from tvm_mpq.micro import generate_project
         from tvm_mpq.pipeline import describe
 
-        description = describe(integer, self._model.layers, stages, self._policies)
+        description = describe(integer, self._model.layers, stages, self._policies, self._notes)
         temporary = temporary_folder("build")
         folder = Path(temporary.name)
         export_folder(

@@ -68,19 +68,19 @@ def test_build_leaves_nothing_half_done(project: Project, firmware: Firmware) ->
             FakeLibrary(padding=1 << 20),
             {"flash": "1MB"},
             r"flash budget: (?P<need>\d+) bytes needed, 1024000 allowed, (?P<over>\d+) over"
-            r"[^$]*largest: conv7_weights 1048576[^$]*fix: give -flash=(?P<fix>\d+)",
+            r"[^$]*largest: conv7_weights 1048576[^$]*fix: give --flash (?P<fix>\d+)",
         ),
         (
             FakeLibrary(arena=300000),
             {"ram": 300000},
             r"ram budget: (?P<need>\d+) bytes needed, 300000 allowed, (?P<over>\d+) over"
-            r"[^$]*largest: tvmgen_default_arena 300000[^$]*fix: give -ram=(?P<fix>\d+)",
+            r"[^$]*largest: tvmgen_default_arena 300000[^$]*fix: give --ram (?P<fix>\d+)",
         ),
         (
             FakeLibrary(scratch=40000),
             {},
             r"scratch limit: (?P<need>\d+) bytes needed, 32768 allowed, (?P<over>\d+) over"
-            r"[^$]*tvmgen_default_scratch 40000[^$]*fix: give -scratch=(?P<fix>\d+)",
+            r"[^$]*tvmgen_default_scratch 40000[^$]*fix: give --target .*-scratch=(?P<fix>\d+)",
         ),
         (
             FakeLibrary(padding=3 << 20),

@@ -128,7 +128,7 @@ def test_only_zeros_give_a_usable_range() -> None:
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
 def test_activations_that_are_no_numbers(poison: float) -> None:
-    with pytest.raises(CalibrationError, match="NaN, infinite or beyond"):
+    with pytest.raises(CalibrationError, match="NaN or infinite, or beyond"):
         RunningHistogram().update(np.array([1.0, poison], np.float32))
 
 

@@ -29,7 +29,8 @@ def choose(layer: KernelSpec, target: Target, records: TunedTable | None = None)
         raise DoesNotFitError(
             f"kernel {spec.name} of a {layer.x.height}x{layer.x.width}x{layer.x.channels} map"
             f" needs {spec.scratch_bytes} bytes of scratch, {spec.scratch_bytes - target.scratch}"
-            f" more than the limit of {target.scratch}; raise it with Target(scratch=...)"
+            f" more than the limit of {target.scratch}; give --target"
+            f' "{target.name} -scratch={spec.scratch_bytes}"'
         )
     table = shipped_table() if records is None else records
     return table.pick(layer, found) or found[0]

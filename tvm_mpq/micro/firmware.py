@@ -156,7 +156,10 @@ def _complaint(
     chip = {"flash": "FLASH", "ram": "AXI_SRAM", "scratch": "DTCM"}.get(option)
     fix = "use fewer bits or a smaller network"
     if chip and size <= firmware.target.region(chip).size:
-        fix = f"give -{option}={size}, or {fix}"
+        given = f"--{option} {size}"
+        if option == "scratch":
+            given = f'--target "{firmware.target.name} -scratch={size}"'
+        fix = f"give {given}, or {fix}"
     return (
         f"  {what}: {size} bytes needed, {limit} allowed, {size - limit} over\n"
         f"    sections: {sections}\n    largest: {tensors}\n    fix: {fix}"

@@ -192,6 +192,25 @@ def sensitivity_bit_plan(
     )
 
 
+def leanest_weights(
+    layers: Sequence[LayerSpec], limits: Sequence[Limit], widths: Sequence[int] = WIDTHS
+) -> dict[str, int] | None:
+    """The weights' widths of fewest bytes within ``limits`` of weights; None where there are none.
+
+    Among equals those of most bits.
+    """
+    flash = flash_limit(layers, 0, widths)
+    pairs = [(key, bits) for key, costs in flash.costs.items() for bits in costs]
+    program = _Program(pairs, [limit.with_free(list(flash.costs)) for limit in limits])
+    # Whole bytes first, then bits: fewer than 8 a layer.
+    scale = 8.0 * (len(flash.costs) + 1)
+    cost = [scale * flash.costs[key][bits] - bits for key, bits in pairs]
+    found = program.minimize(np.array(cost))
+    if found is None:
+        return None
+    return {name: bits for ((_, name), bits), taken in zip(pairs, found, strict=True) if taken}
+
+
 def paper_plan_text(
     layers: Sequence[LayerSpec], damage: DamageTable, plan: BitPlan, flash: int, ram: int
 ) -> list[tuple[str, str, str, str, str]]:
@@ -251,7 +270,7 @@ def _check_feasible(limits: Sequence[Limit]) -> None:
     told = {}
     for limit in sorted(over, key=lambda one: one.smallest):
         told[limit.what.split(" ")[0]] = (
-            f"{limit.what}: {limit.smallest} {limit.unit} with every tensor at its narrowest, the"
+            f"{limit.what}: {limit.smallest} {limit.unit} with every tensor at its cheapest, the"
             f" budget is {limit.budget}, {limit.smallest - limit.budget} too few; the smallest"
             f" budget that would work is {limit.smallest} {limit.unit}"
         )

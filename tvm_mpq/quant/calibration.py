@@ -36,7 +36,7 @@ class RunningHistogram:
         low, high = float(values.min()), float(values.max())
         if not max(-low, high) < _LARGEST:
             raise CalibrationError(
-                f"calibration: {self._name} is NaN, infinite or beyond {_LARGEST:.0e};"
+                f"calibration: {self._name} is NaN or infinite, or beyond {_LARGEST:.0e};"
                 " check the weights of this layer and of those before it, and the input range"
             )
         self._zeros += int((values == 0).sum())

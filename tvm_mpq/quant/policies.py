@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tvm_mpq.errors import DoesNotFitError
-from tvm_mpq.quant.bit_plan import BitPlan
+from tvm_mpq.quant.bit_plan import UNLIMITED, BitPlan
 from tvm_mpq.quant.bit_program import (
     Limit,
     flash_limit,
+    leanest_weights,
     paper_plan_text,
     sensitivity_bit_plan,
     streamed_limit,
@@ -24,6 +25,8 @@ from tvm_mpq.quant.bit_search import (
     RamModel,
     multiplier_saving,
     paper_bit_plan,
+    ro_bytes,
+    rw_bytes,
     tensor_bytes,
     uniform_bit_plan,
     with_narrow_multipliers,
@@ -68,6 +71,10 @@ class PaperPolicy:
         plan = paper_bit_plan(self._layers, room, ram, ram_model=ram_model, widths=self._widths)
         plan = replace(plan, flash_budget=flash)
         return plan if bits == 32 else with_narrow_multipliers(plan, self._layers)
+
+    def leanest(self, flash: int, ram: int, ram_model: RamModel | None = None) -> BitPlan | None:
+        """The plan of fewest bytes: where even that does not fit, its link tells what would."""
+        return _leanest(self._layers, self._widths, self._multipliers, (), flash, ram, ram_model)
 
     def compared(self, _plan: BitPlan, _flash: int, _ram: int) -> list[Any]:
         """A table of policies; empty, as there is only this one."""
@@ -118,6 +125,11 @@ class SensitivityPolicy:
         )
         return min(plans, key=damage.of_plan)
 
+    def leanest(self, flash: int, ram: int, ram_model: RamModel | None = None) -> BitPlan | None:
+        """The plan of fewest bytes within ``limits``; None where no plan is within them."""
+        options = (self._widths, self._multipliers, self._limits)
+        return _leanest(self._layers, *options, flash, ram, ram_model)
+
     def _optimum(
         self, bits: int, damage: DamageTable, flash: int, ram: int, ram_model: RamModel | None
     ) -> BitPlan:
@@ -166,6 +178,36 @@ class SensitivityPolicy:
                 self._network, eight, self._images, self._cache, self._widths, activations, narrow
             )
         return self._damage[activations]
+
+
+def _leanest(
+    layers: Sequence[LayerSpec],
+    widths: Sequence[int],
+    multipliers: Sequence[int],
+    limits: Sequence[Limit],
+    flash: int,
+    ram: int,
+    ram_model: RamModel | None,
+) -> BitPlan | None:
+    weights = leanest_weights(layers, limits, widths)
+    if weights is None:
+        return None
+    try:
+        activations = paper_bit_plan(layers, UNLIMITED, ram, ram_model=ram_model).activations
+    except DoesNotFitError:
+        activations = uniform_bit_plan(layers, min(WIDTHS), 8).activations
+    plan = BitPlan(
+        activations,
+        weights,
+        (),
+        ro_bytes(layers, activations, weights),
+        rw_bytes(layers, activations),
+        flash,
+        ram,
+        "leanest",
+        "streamed" if ram_model else "two-tensor",
+    )
+    return with_narrow_multipliers(plan, layers) if 16 in multipliers else plan
 
 
 def _feasible(plan_with: Callable[[int], BitPlan], multipliers: Sequence[int]) -> list[BitPlan]:
