@@ -7,7 +7,9 @@ import json
 import pytest
 
 from tvm_mpq.description import Description
+from tvm_mpq.micro.profiling import LayerCost, NetworkProfile
 from tvm_mpq.quant.bit_plan import BitPlan
+from tvm_mpq.report.profile import profile_text
 from tvm_mpq.report.tables import Report
 from tvm_mpq.specs import InputSpec
 
@@ -53,7 +55,8 @@ def report() -> Report:
     return Report(Description.from_json(content, "test"), None)
 
 
-def test_the_table_shows_every_layer_whole(report: Report) -> None:
+def test_the_table_shows_every_layer_whole(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     text = str(report)
     assert KERNEL in text and "…" not in text
     assert "row by row" in text
@@ -67,3 +70,40 @@ def test_json_has_the_same_figures(report: Report) -> None:
     assert content["macs"] == 1_000_000
     assert (content["ro_bytes"], content["rw_bytes"]) == (2628, 124)
     assert "elf" not in content  # nothing was linked
+
+
+@pytest.mark.parametrize("columns", [None, 40, 60, 80, 100, 120, 160, 200])
+def test_tables_fit_the_terminal(
+    report: Report, monkeypatch: pytest.MonkeyPatch, columns: int | None
+) -> None:
+    """Columns go before anything wraps: a layer has one line, whole, and what is gone is told."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns:
+        monkeypatch.setenv("COLUMNS", str(columns))
+    text = str(report)
+    told = [line for line in text.splitlines() if line.startswith("(no room for: ")]
+    table = [line for line in text.splitlines() if line not in told]
+    assert max(map(len, table)) <= (columns or 80)
+    assert "…" not in text
+    rows = [line for line in table if line.strip().startswith("conv2d_0 ")]
+    assert len(rows) == 1 and "8/4/4" in rows[0] and "1,234" in rows[0]
+    for heading, shown in (("kernel", KERNEL), ("MACs", "1,000,000"), ("input", "3x4x5")):
+        assert (shown in rows[0]) is not (bool(told) and f"{heading}" in told[0].split("; ")[0])
+
+
+def test_the_profile_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    stalls = {"pipeline": 123_456, "mispredict": 1_000, "flash": 20_000, "axi": 0, "unaligned": 7}
+    costs = [
+        LayerCost(f"conv2d_{i}", KERNEL, 10_000_000, 9_000_000, 8_000_000, stalls, 100_000)
+        for i in range(3)
+    ]
+    profile = NetworkProfile("emulator", 400, "modelled", tuple(costs), 27_000_000)
+    for columns in (60, 80, 120, 250):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        lines = profile_text(profile).splitlines()
+        rows = [line for line in lines if line.strip().startswith("conv2d_")]
+        assert len(rows) == 3 and all("9,000,000" in row and "0.90" in row for row in rows)
+        shown = [n for n in lines if not n.startswith(("(no room", "27,000,000"))]
+        assert max(map(len, shown)) <= columns
+        assert (KERNEL in rows[0]) is (columns >= 80)
+        assert ("123,456" in rows[0]) is (columns == 250)

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tvm_mpq.emulator import MODEL_ERROR
-from tvm_mpq.emulator.annotate import format_annotation
-from tvm_mpq.report.tables import plain_table
+from tvm_mpq.report.fit import plain_table, tables_text
 
 if TYPE_CHECKING:
     from tvm_mpq.micro.profiling import AnnotatedFunction, NetworkProfile
 
 _CAUSES = ("pipeline", "mispredict", "flash", "axi", "unaligned")
+# What a narrow terminal shows last comes last.
+_OPTIONAL = (
+    *(f"{cause} stalls" for cause in reversed(_CAUSES)),
+    *("bytes", "instructions", "kernel", "MACs"),
+)
 
 
 def profile_text(profile: NetworkProfile) -> str:
     """A table of cycles, stalls by cause and bytes per layer, with the model's stated error."""
-    from rich.console import Console
-
     table = plain_table(f"Cycles at {profile.clock_mhz} MHz ({profile.model_error})")
     table.add_column("layer")
     table.add_column("kernel")
@@ -38,10 +39,7 @@ def profile_text(profile: NetworkProfile) -> str:
             *(f"{layer.stalls.get(cause, 0):,}" for cause in _CAUSES),
             f"{layer.bytes:,}",
         )
-    console = Console(file=io.StringIO(), width=200, color_system=None)
-    console.print(table)
-    text = console.file.getvalue()  # type: ignore[attr-defined]
-    lines = [line.rstrip() for line in text.splitlines()]
+    lines = [tables_text([(table, _OPTIONAL)])]
     lines.append(
         f"{profile.cycles:,} cycles for {profile.macs:,} MACs:"
         f" {profile.cycles / profile.macs:.2f} cycles/MAC, {profile.milliseconds:.1f} ms"
@@ -52,6 +50,8 @@ def profile_text(profile: NetworkProfile) -> str:
 
 def annotation_text(functions: Sequence[AnnotatedFunction]) -> str:
     """The instructions of each function, with the rule that cost their cycles."""
+    from tvm_mpq.emulator.annotate import format_annotation
+
     parts = []
     for function in functions:
         parts.append(f"{function.name}: {function.cycles:,} cycles in this layer; {MODEL_ERROR}")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tvm_mpq.notes import notes_text
+from tvm_mpq.report.fit import plain_table, tables_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,21 +42,19 @@ class Report:
         return content
 
     def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(file=io.StringIO(), width=200, color_system=None)
-        console.print(self._layers())
-        console.print(self._stages())
-        console.print(self._totals())
+        found = [
+            (self._layers(), _OPTIONAL),
+            (self._stages(), ("order", "rings inside", "MACs")),
+            (self._totals(), ()),
+        ]
         if self.description.policies:
-            console.print(self._policies())
+            found.append((self._policies(), ("ro + rw bytes",)))
         if self.firmware is not None:
-            console.print(self._sections())
-        text = console.file.getvalue()  # type: ignore[attr-defined]
-        lines = [line.rstrip() for line in text.splitlines()]
+            found.append((self._sections(), ()))
+        text = tables_text(found)
         if self.description.notes:
-            lines += ["Notes", notes_text(self.description.notes)]
-        return "\n".join(lines)
+            text += f"\nNotes\n{notes_text(self.description.notes)}"
+        return text
 
     def _layers(self) -> Table:
         table = plain_table("Layers")
@@ -153,6 +151,8 @@ _IMAGE = {
 }
 # Fields of the description that ``to_json`` hands on.
 _TOLD = ("bits", "layers", "arena", "stages", "input_buffer", "policies", "notes")
+# Of the layers: what a narrow terminal shows last comes last.
+_OPTIONAL = ("stage", "side bytes", "input", "kernel", "output bytes", "output", "MACs")
 _SUMMED = ("macs", "weight_bytes", "side_bytes", "output_bytes")
 
 
@@ -163,14 +163,6 @@ def elf_sizes(firmware: Firmware) -> dict[str, int]:
         "axi_sram": firmware.axi_sram_bytes,
         "dtcm": firmware.dtcm_bytes,
     }
-
-
-def plain_table(title: str) -> Table:
-    """A table without a frame, as all reports use."""
-    from rich import box
-    from rich.table import Table
-
-    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
 
 
 def _shape(shape: tuple[int, ...]) -> str:
