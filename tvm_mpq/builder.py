@@ -32,6 +32,7 @@ from tvm_mpq.quant.policies import POLICIES, PaperPolicy, SensitivityPolicy
 from tvm_mpq.recipe import MEMORY_MODELS, Recipe
 from tvm_mpq.specs import MULTIPLIER_WIDTHS, WEIGHT_WIDTHS, WIDTHS, InputSpec
 from tvm_mpq.target import Target, as_target
+from tvm_mpq.toolchain import require_cross_compiler
 
 if TYPE_CHECKING:
     from tvm_mpq._tvm_compat import IRModule
@@ -123,6 +124,8 @@ def build(
             "reconstruct: a quantization is given as well; leave one of them out"
         )
     check_module_name(name)
+    if not target.is_host:
+        require_cross_compiler()  # now, not after minutes of search
     if not isinstance(mod, CalibratedModel):
         from relay_passes.annotate_ranges import check_images
         from relay_passes.canonicalize import check_parameters

@@ -11,6 +11,7 @@ import click
 
 from tvm_mpq.commands.emulate import emulate
 from tvm_mpq.errors import MpqError
+from tvm_mpq.toolchain import require_cross_compiler, require_packages, require_tool
 
 _CALIBRATION_LIMIT = 512
 
@@ -92,6 +93,8 @@ def compile_command(
     check_module_name(name)
     if output.exists():
         raise click.UsageError(f"{output} exists; give a new folder, or remove it first")
+    if not chosen.is_host:
+        require_cross_compiler()
     from relay_passes.canonicalize import check_parameters
     from relay_passes.graph import shape_of
     from tvm_mpq.builder import build
@@ -148,6 +151,10 @@ def _integers(option: str, text: str | None, allowed: str) -> tuple[int, ...] | 
 @_as_json
 def run(out: Path, images: tuple[Path, ...], on: str, top: int, as_json: bool) -> None:
     """Classify IMAGES with the network compiled to OUT."""
+    if on == "host":
+        require_tool("cc")
+    elif on in ("emulator", "board"):
+        require_packages(on)
     import numpy as np
 
     from tvm_mpq.deployment import Deployment
@@ -189,6 +196,7 @@ def report(out: Path, as_json: bool) -> None:
 @_as_json
 def profile(out: Path, clock_mhz: int, annotate: str | None, as_json: bool) -> None:
     """Model the cycles of one inference, layer by layer, on the emulated STM32H743."""
+    require_packages("emulator")
     from dataclasses import asdict
 
     from tvm_mpq.deployment import Deployment
@@ -218,6 +226,8 @@ def profile(out: Path, clock_mhz: int, annotate: str | None, as_json: bool) -> N
 @_as_json
 def tune(out: Path, trials: int, on: str, tracker: str | None, as_json: bool) -> None:
     """Find the fastest kernels for the network compiled to OUT, and build it again with them."""
+    require_cross_compiler()
+    require_packages("tracker" if tracker else "emulator")
     from tvm_mpq.deployment import Deployment
 
     found = Deployment.load(out).tune(trials, on, tracker)
@@ -228,13 +238,16 @@ def tune(out: Path, trials: int, on: str, tracker: str | None, as_json: bool) ->
 @_out
 @click.option("--tool", default="pyocd", show_default=True, help="pyocd, openocd or st-flash.")
 @click.option("--serial", "serial_number", help="ST-LINK serial number, with several boards.")
-def flash(out: Path, tool: str, serial_number: str | None) -> None:
+@_as_json
+def flash(out: Path, tool: str, serial_number: str | None, as_json: bool) -> None:
     """Write the firmware in OUT to a Nucleo-H743ZI."""
     from tvm_mpq.deployment import Deployment
     from tvm_mpq.micro import flash as flash_firmware
 
-    flash_firmware(Deployment.load(out).firmware.elf, tool=tool, serial_number=serial_number)
-    click.echo(f"flashed {out}")
+    firmware = Deployment.load(out).firmware
+    flash_firmware(firmware.elf, tool=tool, serial_number=serial_number)
+    content = {"flashed": str(out), "tool": tool, "bytes": firmware.flash_bytes}
+    click.echo(json.dumps(content) if as_json else f"flashed {out}")
 
 
 main.add_command(emulate)

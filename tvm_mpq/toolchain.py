@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires
+from importlib.util import find_spec
 from pathlib import Path
 
 from tvm_mpq.errors import ToolError
@@ -14,10 +17,17 @@ from tvm_mpq.errors import ToolError
 _INSTALL = {
     "arm-none-eabi-gcc": "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi",
     "make": "apt-get install make",
+    "cc": "apt-get install gcc libc6-dev",
     "qemu-system-arm": "apt-get install qemu-system-arm",
     "pyocd": "pip install pyocd",
     "openocd": "apt-get install openocd",
     "st-flash": "apt-get install stlink-tools",
+}
+# Packages that not everyone needs: what for, the extra of pyproject.toml that has them, imports.
+_EXTRAS = {
+    "emulator": ("the emulator", ("unicorn", "capstone")),
+    "board": ("the board", ("serial",)),
+    "tracker": ("the RPC tracker", ("tornado", "cloudpickle")),
 }
 
 
@@ -37,6 +47,32 @@ def require_tool(name: str) -> str:
         fix = _INSTALL.get(name, f"install {name}")
         raise ToolError(f"{name} is not on PATH; install it with: {fix}")
     return path
+
+
+def require_cross_compiler() -> None:
+    """ToolError unless firmware can be built."""
+    for name in ("make", "arm-none-eabi-gcc"):
+        require_tool(name)
+
+
+def require_packages(extra: str) -> None:
+    """ToolError, with the line that installs it, unless the packages of ``extra`` are there.
+
+    ``extra``: "emulator", "board" or "tracker".
+    """
+    what, modules = _EXTRAS[extra]
+    for module in modules:
+        if find_spec(module) is None:
+            raise ToolError(f"{what} needs the package {module!r}: {_pip_line(extra)}")
+
+
+def _pip_line(extra: str) -> str:
+    try:
+        needed = [r.partition(";") for r in requires("tvm_mpq") or []]
+    except PackageNotFoundError:  # a source tree without an installation
+        needed = []
+    names = [name.strip() for name, _, marker in needed if extra in marker]
+    return f"pip install {shlex.join(names or [f'tvm_mpq[{extra}]'])}"
 
 
 def run_tool(

@@ -18,7 +18,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from tvm_mpq.errors import ToolError
+from tvm_mpq.toolchain import require_packages
 
 if TYPE_CHECKING:
     from tvm_mpq.emulator.board import Board, RunResult
@@ -54,11 +54,5 @@ _HOME = {
 def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'tvm_mpq.emulator' has no attribute {name!r}")
-    try:
-        return getattr(import_module(_HOME[name]), name)
-    except ModuleNotFoundError as error:
-        if error.name not in ("unicorn", "capstone"):
-            raise
-        raise ToolError(
-            f"the emulator needs the package {error.name!r}: pip install tvm_mpq[emulator]"
-        ) from error
+    require_packages("emulator")
+    return getattr(import_module(_HOME[name]), name)

@@ -17,7 +17,7 @@ from tvm_mpq.errors import InvalidValueError, ToolError
 from tvm_mpq.micro.firmware import Firmware
 from tvm_mpq.micro.run import run_session
 from tvm_mpq.micro.transports import SerialTransport
-from tvm_mpq.toolchain import ToolResult, require_tool, run_tool
+from tvm_mpq.toolchain import ToolResult, require_packages, require_tool, run_tool
 
 # ST-LINK/V2-1 and V3 of Nucleo boards: the programs that carry a virtual COM port.
 ST_LINK_VENDOR = 0x0483
@@ -165,12 +165,9 @@ def run_on_board(
 
 
 def _st_link_ports() -> list[SerialPort]:
-    try:
-        from serial.tools import list_ports
-    except ModuleNotFoundError:
-        raise ToolError(
-            "the board needs the package 'pyserial': pip install tvm_mpq[board]"
-        ) from None
+    require_packages("board")
+    from serial.tools import list_ports
+
     return [
         SerialPort(port.device, port.serial_number or "")
         for port in list_ports.comports()

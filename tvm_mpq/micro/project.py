@@ -19,7 +19,7 @@ from tvm_mpq.micro.firmware import Firmware, check_fit, read_firmware
 from tvm_mpq.micro.library import Library
 from tvm_mpq.micro.stack import MARGIN, stack_need
 from tvm_mpq.target import Target
-from tvm_mpq.toolchain import ToolResult, require_tool, run_tool
+from tvm_mpq.toolchain import ToolResult, require_cross_compiler, run_tool
 
 _COPIED = ("*.ld", "*.py", "Makefile", "boards.json", "README.md")
 STACK_FILE = "stack.mk"
@@ -56,8 +56,7 @@ class Project:
         DoesNotFitError: a budget or a memory is exceeded; the message has bytes and tensors.
         ToolError: the toolchain is missing, too slow, or rejects the sources.
         """
-        require_tool("make")
-        require_tool("arm-none-eabi-gcc")
+        require_cross_compiler()
         with staged(self.folder) as work:
             result = self._make(work / "build", timeout, "objects")
             if result.status == 0:
@@ -72,8 +71,7 @@ class Project:
 
     def build_for_qemu(self, timeout: float = 300.0) -> Path:
         """Compile the same sources for qemu's mps2-an500; the ELF, in ``folder/build-qemu``."""
-        require_tool("make")
-        require_tool("arm-none-eabi-gcc")
+        require_cross_compiler()
         with staged(self.folder) as work:
             size = f"STACK_SIZE={self.target.stack}"
             result = self._make(work / "build-qemu", timeout, "PLATFORM=mps2_an500", size)

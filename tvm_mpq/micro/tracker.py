@@ -31,7 +31,7 @@ from tvm_mpq.files import temporary_folder
 from tvm_mpq.kernels.layout import pack_map
 from tvm_mpq.micro.places import EmulatorPlace, Place, checked_cycles
 from tvm_mpq.micro.single_layer import ELF, RUN_TIMEOUT, Layer, is_exact, run_elf
-from tvm_mpq.toolchain import require_tool
+from tvm_mpq.toolchain import require_packages, require_tool
 
 # What servers register as: boards under the chip's name, board models under one of their own.
 KEYS = {"board": "stm32h7", "emulator": "stm32h7-emulator"}
@@ -127,7 +127,7 @@ class TrackerPlace:
 
     def _boards(self) -> int:
         """How many boards there are. ToolError when none is: a request would wait for ever."""
-        _require_packages()
+        require_packages("tracker")
         from tvm import rpc
 
         try:
@@ -158,7 +158,7 @@ def serve(
     on: "emulator", the board model, or "board", the Nucleo whose ST-LINK has ``serial_number``.
     host: the interface to listen on.
     """
-    _require_packages()
+    require_packages("tracker")
     from tvm import rpc
 
     if on not in KEYS:
@@ -214,16 +214,6 @@ def _measure(elf: bytes, data: bytes, request: str, serial_number: str | None) -
         output = TensorInfo("y", options["output_bytes"], "uint8")
         outputs, cycles = run_session(transport, output, inputs, run_timeout=RUN_TIMEOUT, elf=path)
         return _HEADER.pack(int(cycles[-1]), server) + outputs[-1].tobytes()
-
-
-def _require_packages() -> None:
-    for package in ("tornado", "cloudpickle"):
-        try:
-            __import__(package)
-        except ModuleNotFoundError:
-            raise ToolError(
-                f"the RPC tracker needs the package {package!r}: pip install tvm_mpq[tracker]"
-            ) from None
 
 
 def _last_line(error: Exception) -> str:
