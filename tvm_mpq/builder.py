@@ -291,7 +291,7 @@ class _Builder:
         ``ready`` takes the place of quantization: its kernels are chosen already.
         """
         if policy is None:
-            return self._fit(lambda _flash, _ram: given, result, ready)
+            return self._fit(lambda _flash, _ram: given, result, ready, least=True)
         try:
             return self._fit(lambda flash, ram: self._search(policy, flash, ram), result)
         except DoesNotFitError as error:
@@ -303,7 +303,7 @@ class _Builder:
         if self._leanest(policy, self._target.flash, self._target.ram) is None:
             raise found
         try:
-            return self._fit(lambda flash, ram: self._leanest(policy, flash, ram), result)
+            return self._fit(lambda f, r: self._leanest(policy, f, r), result, least=True)
         except DoesNotFitError as error:
             raise self._with_rows(error, policy) from None
 
@@ -332,8 +332,12 @@ class _Builder:
         plan_for: Callable[[int, int], BitPlan | None],
         result: QuantizationResult | None,
         ready: IntegerModel | None = None,
+        least: bool = False,
     ) -> Deployment:
-        """Link, and again with what the first link needed beside the plan's bytes."""
+        """Link, and again with what the first link needed beside the plan's bytes.
+
+        ``least``: no other plan needs less flash, so that only RAM is worth another round.
+        """
         flash, ram = self._target.flash, self._target.ram
         last_round = 1 if self._memory_model == "two-tensor" else _ROUNDS
         for round_number in range(1, last_round + 1):
@@ -345,6 +349,8 @@ class _Builder:
                 return self._deploy(integer, stages)
             except DoesNotFitError as error:
                 if round_number == last_round or error.flash_bytes is None:
+                    raise
+                if least and (error.ram_bytes or 0) <= self._target.ram:
                     raise
                 planned = stages.arena_bytes
                 if self._memory_model == "linked":
@@ -363,7 +369,9 @@ class _Builder:
     def _leanest(
         self, policy: PaperPolicy | SensitivityPolicy, flash: int, ram: int
     ) -> BitPlan | None:
-        return policy.leanest(flash, ram, self._ram_model(ram))
+        plan = policy.leanest(flash, ram, self._ram_model(ram))
+        self._policies = policy.compared(plan, flash, ram) if plan else []
+        return plan
 
     def _ram_model(self, ram: int) -> RamModel | None:
         if self._memory_model != "streamed":

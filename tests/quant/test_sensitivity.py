@@ -18,6 +18,7 @@ from tvm_mpq.quant.bit_program import (
     Limit,
     flash_limit,
     latency_limit,
+    leanest_weights,
     paper_plan_text,
     sensitivity_bit_plan,
     two_tensor_limits,
@@ -114,6 +115,41 @@ def test_no_tensor_is_narrow_for_nothing(data: st.DataObject, exponent: float) -
     plan = sensitivity_bit_plan(layers, damage, limits, budget, 1 << 40, WEIGHT_WIDTHS)
     found = round(damage.of_plan(plan) / scale, 12), -sum(plan.weights.values())
     assert found == min(ranked)
+
+
+@pytest.mark.parametrize("budget", [3, 4, 6, 9, 20])
+@pytest.mark.parametrize("allowed", [WIDTHS, WEIGHT_WIDTHS])
+def test_the_leanest_weights_within_the_limits(budget: int, allowed: tuple[int, ...]) -> None:
+    """Against brute force: fewest bytes, then most bits; nothing where the cycles do not allow."""
+    layers = chain(40, 3, 24)  # 3 weights take a byte at 2 bits, and two at 3 and at 4
+    limit = latency_limit(budget, {"l0": {8: 6, 4: 5, 3: 4, 2: 9}, "l2": {8: 0, 4: 0, 3: 0, 2: 1}})
+    flash, ranked = flash_limit(layers, 0, allowed), []
+    for widths in itertools.product(allowed, repeat=len(layers)):
+        chosen = {("weights", y.name): bits for y, bits in zip(layers, widths, strict=True)}
+        if limit.used(chosen) <= limit.budget:
+            ranked.append((flash.used(chosen), -sum(widths)))
+    found = leanest_weights(layers, [limit], allowed)
+    if not ranked:
+        assert found is None
+        return
+    assert found is not None
+    used = flash.used({("weights", name): bits for name, bits in found.items()})
+    assert (used, -sum(found.values())) == min(ranked)
+
+
+def test_both_policies_have_a_leanest_plan() -> None:
+    layers = chain(40, 30, 24)
+    damage = random_damage(layers, 0)
+    paper = PaperPolicy(layers, WEIGHT_WIDTHS, (32,)).leanest(100, 30)
+    measured = Policy(layers, damage).leanest(100, 30)
+    assert paper is not None and measured is not None
+    assert set(paper.weights.values()) == {2} and paper.weights == measured.weights
+    assert paper.ro_bytes > measured.ro_bytes  # multipliers of 16 bits
+    assert paper.rw_bytes <= 30
+    too_small = PaperPolicy(layers).leanest(100, 1)
+    assert too_small is not None and set(too_small.activations.values()) == {8, 2}
+    impossible = latency_limit(0, {"l0": {8: 6, 4: 5, 3: 4, 2: 9}})
+    assert Policy(layers, damage, [impossible]).leanest(100, 30) is None
 
 
 class Policy(SensitivityPolicy):
