@@ -6,10 +6,12 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from tests.relay_passes.networks import SHAPE, calibrated_small_net, small_net
 from tvm_mpq.codegen.archive import pack_library
@@ -56,6 +58,9 @@ def write_examples(folder: Path, deployment: Deployment) -> None:
     (folder / "metrics.csv").write_bytes(_METRICS)
     (folder / "images.csv").write_text("file,label_0based\na.png,0\nb.png,1\n")
     _write_torch(folder)
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8))
+    picture.save(folder / "image.png")
+    picture.save(folder / "image.jpg")
     pack_library(folder / "project" / "model", folder / "library.tar")
 
 
@@ -168,6 +173,12 @@ def _images(folder: Path) -> None:
     _listed(folder)
 
 
+def _picture(name: str, folder: Path) -> None:
+    from tvm_mpq.images import load_image
+
+    assert load_image(folder / name, SHAPE, "whole").shape == SHAPE
+
+
 def _model(folder: Path) -> None:
     from tvm_mpq.frontends import load_exported_program
 
@@ -192,7 +203,7 @@ _KERNEL = (
 )
 ELF = "project/build/firmware.elf"
 FORMATS = (
-    Format("metadata.json", "project/model/metadata.json", "json", 14, _report),
+    Format("metadata.json", "project/model/metadata.json", "json", 10, _report),
     Format("deployment.json", "deployment.json", "json", 8, _report),
     Format("config.mk", "project/config.mk", "lines", 8, _report),
     Format("firmware.elf", ELF, "bytes", 8, _report),
@@ -209,6 +220,8 @@ FORMATS = (
     Format("training checkpoint", "checkpoint.pt", "zip", 4, _checkpoint),
     Format("metrics.csv", "metrics.csv", "lines", 3, _metrics),
     Format("images.csv", "images.csv", "lines", 2, _images),
+    Format("image.png", "image.png", "bytes", 2, partial(_picture, "image.png")),
+    Format("image.jpg", "image.jpg", "bytes", 2, partial(_picture, "image.jpg")),
     Format("library.tar", "library.tar", "bytes", 2, _library),
     Format("model.pt2", "model.pt2", "zip", 1, _model),
 )
