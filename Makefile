@@ -1,5 +1,6 @@
 # make demo    set up, then watch a mixed-precision network classify digits on an emulated Nucleo
-# make test    set up, then run every test
+# make test    set up, then run every test but the long ones
+# make soak    set up, then the long runs: whole networks, 20,000 damaged files
 # make check   lint, types and the quick tests, under three minutes
 
 SHELL := /bin/bash
@@ -8,13 +9,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check lint types setup toolchain clean
+.PHONY: demo test soak check lint types setup toolchain clean
 
 demo: setup
 	$(BIN)/python -m benchmarks.demo
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+soak: setup
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 check: setup lint types
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "null and not slow"

@@ -17,6 +17,7 @@ from benchmarks import datasets
 from benchmarks.accuracy import Bench, divergence
 from benchmarks.accuracy_rows import ROWS
 from benchmarks.mobilenet_v1 import top1
+from tvm_mpq.files import write_text
 from tvm_mpq.quant.integer_network import IntegerNetwork, run_batches
 from tvm_mpq.quant.reconstruct import ReconstructionOptions, reconstruct
 
@@ -74,7 +75,7 @@ def _line(bench: Bench, name: str, options: dict[str, Any], images: int) -> dict
         "divergence": divergence(bench.float_logits, logits),
         "seconds": round(time.perf_counter() - started, 1),
     }
-    path.write_text(json.dumps(line))
+    write_text(path, json.dumps(line))
     return line
 
 

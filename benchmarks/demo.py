@@ -14,6 +14,7 @@ import torch
 import tvm_mpq
 from benchmarks.mobilenet_v1 import predict, top1
 from benchmarks.train_demo import DEMO_INPUT, RESOLUTION, load_demo
+from tvm_mpq.files import write_text
 from tvm_mpq.frontends import from_torch
 from tvm_mpq.report.profile import profile_text
 
@@ -78,7 +79,7 @@ def main() -> None:
     arguments = parser.parse_args()
     result = run_demo()
     if arguments.json:
-        Path(arguments.json).write_text(json.dumps(result))
+        write_text(Path(arguments.json), json.dumps(result))
 
 
 if __name__ == "__main__":

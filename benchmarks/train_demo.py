@@ -21,6 +21,7 @@ from benchmarks.mobilenet_v1 import MobileNetV1, predict, top1
 from tvm_mpq.errors import EnvironmentVersionError, InvalidValueError
 from tvm_mpq.images import to_real
 from tvm_mpq.specs import InputSpec
+from tvm_mpq.zips import write_arrays
 
 WEIGHTS = Path(__file__).with_name("demo_weights.npz")
 DEMO_INPUT = InputSpec.from_range("0,1")
@@ -106,7 +107,7 @@ def save_weights(model: MobileNetV1, path: Path = WEIGHTS) -> None:
         for name, value in model.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
-    np.savez_compressed(path, **arrays)
+    write_arrays(path, arrays, compressed=True)
 
 
 def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -43,7 +43,7 @@ def compiled(inputs: Path) -> tuple[Path, Result]:
     out = inputs / "out"
     result = invoke(
         "compile", inputs / "model.pt2", "--flash", "2MB", "--ram", "512kB",
-        "--calibration", inputs / "images", "-o", out, "--json",
+        "--input-range", "-1,1", "--calibration", inputs / "images", "-o", out, "--json",
     )  # fmt: skip
     return out, result
 
@@ -101,7 +101,8 @@ def test_run_ranks_classes(compiled: tuple[Path, Result], inputs: Path) -> None:
 
 
 def compile_with(inputs: Path, **changes: object) -> Result:
-    options = {"--calibration": inputs / "images", "-o": inputs / "never"} | changes
+    options = {"--calibration": inputs / "images", "-o": inputs / "never"}
+    options |= {"--input-range": "-1,1"} | changes
     model = options.pop("model", inputs / "model.pt2")
     arguments = [value for option in options.items() for value in option]
     return invoke("compile", model, *arguments)
@@ -153,7 +154,7 @@ def test_compile_refuses(inputs: Path, changes: dict[str, str], words: list[str]
 @pytest.mark.cc
 def test_compile_by_sensitivity_with_reconstruction(inputs: Path) -> None:
     out = inputs / "reconstructed"
-    options = {"--policy": "sensitivity", "--target": "host", "-o": out}
+    options = {"--policy": "sensitivity", "--target": "host", "--input-range": "-1,1", "-o": out}
     model, images = inputs / "model.pt2", inputs / "images"
     chosen = [value for option in options.items() for value in option]
     result = invoke("compile", model, "--calibration", images, "--reconstruct", "--json", *chosen)

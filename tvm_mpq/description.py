@@ -99,7 +99,7 @@ class Description(_Fields):
         ``StagePlan.rows``.
     classes: the number of logits; a logit times ``logits_scale`` is real.
     policies: what other bit policies would have chosen, as a table.
-    notes: what was dropped or approximated.
+    notes: what was dropped, approximated or found.
 
     Raises InvalidValueError where fields contradict each other.
     """

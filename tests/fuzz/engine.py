@@ -7,10 +7,11 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.fuzz.formats import FORMATS
+from tests.fuzz.formats import FORMATS, Format
 
 LIMIT_SECONDS = 60.0
 START_SECONDS = 300.0
@@ -69,11 +70,17 @@ class _Worker:
         self._process.communicate()
 
 
-def fuzz(examples: Path, scratch: Path, mutations: int, first: int = 0) -> Figures:
+def fuzz(
+    examples: Path,
+    scratch: Path,
+    mutations: int,
+    first: int = 0,
+    formats: Sequence[Format] = FORMATS,
+) -> Figures:
     """Try ``mutations`` in all, numbered from ``first`` within each format."""
     figures, worker = Figures(), _Worker(examples, scratch)
     try:
-        for form in FORMATS:
+        for form in formats:
             for number in range(first, first + max(1, mutations * form.share // 100)):
                 outcome = worker.ask(form.name, number)
                 figures.add(form.name, number, outcome)

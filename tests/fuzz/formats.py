@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from tests.relay_passes.networks import SHAPE, calibrated_small_net, small_net
 from tvm_mpq.codegen.archive import pack_library
@@ -55,13 +59,29 @@ def write_examples(folder: Path, deployment: Deployment) -> None:
     (folder / "damages.json").write_text('{"key": "k", "damage": {"a 4": 0.5, "b 2": 1e-9}}')
     (folder / "metrics.csv").write_bytes(_METRICS)
     (folder / "images.csv").write_text("file,label_0based\na.png,0\nb.png,1\n")
+    _write_firmware(folder)
     _write_torch(folder)
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8))
+    picture.save(folder / "image.png")
+    picture.save(folder / "image.jpg")
     pack_library(folder / "project" / "model", folder / "library.tar")
 
 
 _METRICS = (
     b"epoch,step,loss,rate,seconds\r\n0,1,2.5,0.1,0.0\r\n0,2,2.25,0.1,0.1\r\n1,1,2.0,0.1,0.0\r\n"
 )
+
+
+def _write_firmware(folder: Path) -> None:
+    command = ["arm-none-eabi-objcopy", "-O", "ihex", folder / ELF, folder / "firmware.hex"]
+    subprocess.run(command, check=True)
+    data = (folder / ELF).with_suffix(".bin").read_bytes()
+    blocks = [data[at : at + 256] for at in range(0, len(data), 256)]
+    with (folder / "firmware.uf2").open("wb") as file:
+        for number, block in enumerate(blocks):
+            head = (0x0A324655, 0x9E5D5157, 0, 0x08000000 + 256 * number, 256, number, len(blocks))
+            file.write(struct.pack("<8I", *head, 0) + block.ljust(476, b"\0"))
+            file.write(struct.pack("<I", 0x0AB16F30))
 
 
 def _write_torch(folder: Path) -> None:
@@ -87,10 +107,10 @@ def _report(folder: Path) -> None:
     json.loads(result.stdout)
 
 
-def _image(folder: Path) -> None:
+def _image(name: str, folder: Path) -> None:
     from tvm_mpq.emulator.image import load_image
 
-    image = load_image(folder / "project" / "build" / "firmware.elf", 0x08000000)
+    image = load_image(folder / name, 0x08000000)
     image.location(image.reset_vector()[1])
 
 
@@ -168,6 +188,12 @@ def _images(folder: Path) -> None:
     _listed(folder)
 
 
+def _picture(name: str, folder: Path) -> None:
+    from tvm_mpq.images import load_image
+
+    assert load_image(folder / name, SHAPE, "whole").shape == SHAPE
+
+
 def _model(folder: Path) -> None:
     from tvm_mpq.frontends import load_exported_program
 
@@ -192,11 +218,14 @@ _KERNEL = (
 )
 ELF = "project/build/firmware.elf"
 FORMATS = (
-    Format("metadata.json", "project/model/metadata.json", "json", 14, _report),
+    Format("metadata.json", "project/model/metadata.json", "json", 8, _report),
     Format("deployment.json", "deployment.json", "json", 8, _report),
-    Format("config.mk", "project/config.mk", "lines", 8, _report),
+    Format("config.mk", "project/config.mk", "lines", 6, _report),
     Format("firmware.elf", ELF, "bytes", 8, _report),
-    Format("firmware.elf, emulator", ELF, "bytes", 2, _image),
+    Format("firmware.elf, emulator", ELF, "bytes", 2, partial(_image, ELF)),
+    Format("firmware.hex", "firmware.hex", "lines", 1, partial(_image, "firmware.hex")),
+    Format("firmware.uf2", "firmware.uf2", "bytes", 1, partial(_image, "firmware.uf2")),
+    Format("stack.mk", "project/build/stack.mk", "lines", 2, _report),
     Format("recipe.json", "recipe.json", "json", 4, _recipe),
     Format("integer.json", "integer.json", "json", 2, _recipe),
     Format("tuned.json", "tuned.json", "json", 5, _tuned),
@@ -209,6 +238,8 @@ FORMATS = (
     Format("training checkpoint", "checkpoint.pt", "zip", 4, _checkpoint),
     Format("metrics.csv", "metrics.csv", "lines", 3, _metrics),
     Format("images.csv", "images.csv", "lines", 2, _images),
+    Format("image.png", "image.png", "bytes", 2, partial(_picture, "image.png")),
+    Format("image.jpg", "image.jpg", "bytes", 2, partial(_picture, "image.jpg")),
     Format("library.tar", "library.tar", "bytes", 2, _library),
     Format("model.pt2", "model.pt2", "zip", 1, _model),
 )

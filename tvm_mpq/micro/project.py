@@ -114,7 +114,7 @@ class Project:
         elf = build / "firmware.elf"
         measured = build.parent / STACK_FILE
         text = read_text(measured) if measured.is_file() else ""
-        found = re.search(r"(?m)^STACK_NEED = (\d+)$", text)
+        found = re.search(r"(?m)^STACK_NEED = (\d{1,9})$", text)
         need = int(found[1]) if found else 0
         return read_firmware(elf, self.target, self.library.module, self.library.output, need)
 
