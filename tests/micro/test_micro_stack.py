@@ -40,10 +40,16 @@ def test_the_deepest_path_counts(tmp_path: Path) -> None:
     assert needed(tmp_path, main, node("a", 100), node("b", 40) + edge("b", "memcpy")) == (
         always + 24 + max(100, 40 + 64)
     )
-    # Static functions of one name in two files; weak ones are listed like them.
+    # Static functions of one name in two files.
     main = node("main", 24) + edge("main", "x.c:f") + node("f", 10, file="x.c")
     other = node("f", 500, file="y.c") + node("g", 8) + edge("g", "y.c:f")
     assert needed(tmp_path, main, other) == always + 24 + 10
+    # A weak function is listed as if it were static: the largest of its name counts.
+    main = node("main", 24) + edge("main", "w") + node("w", 10, file="x.c")
+    assert needed(tmp_path, main, node("w", 50, file="y.c")) == always + 24 + 50
+    # But for a strong one, which is meant wherever it is.
+    strong = node("w", 30) + edge("w", "leaf") + node("leaf", 4)
+    assert needed(tmp_path, main, node("w", 50, file="y.c"), strong) == always + 24 + 34
 
 
 @pytest.mark.null
