@@ -89,19 +89,23 @@ def test_a_painted_stack_stays_within_the_bound(deployment: Deployment) -> None:
     from tvm_mpq.micro.transports import EmulatorTransport
 
     firmware = deployment.firmware
-    paint = bytes([_PAINT]) * firmware.stack_bytes
-    boards = []
+    found = []
 
     def painted(elf: Path) -> Board:
-        boards.append(Board(elf))
-        boards[0].write_memory(boards[0].symbols["__stack_limit"], paint)
-        return boards[0]
+        board = Board(elf)
+        bottom = board.symbols["__stack_limit"]
+        board.write_memory(bottom, bytes([_PAINT]) * firmware.stack_bytes)
+        # The last moment at which memory can be read.
+        close = board.close
+        board.close = lambda: (  # type: ignore[method-assign]
+            found.append(board.read_memory(bottom, firmware.stack_bytes)) or close()
+        )
+        return board
 
     transport = EmulatorTransport(firmware.elf, make_board=painted)
     images = np.random.default_rng(1).integers(0, 256, (3, 13 * 14 * 3)).astype(np.uint8)
     run_session(transport, firmware.output, images)
-    stack = boards[0].read_memory(boards[0].symbols["__stack_limit"], firmware.stack_bytes)
-    used = len(stack.lstrip(bytes([_PAINT])))
+    used = len(found[0].lstrip(bytes([_PAINT])))
     need = firmware.stack_need_bytes
     assert need / 4 < used <= need <= firmware.stack_bytes - MARGIN
     assert firmware.stack_bytes < firmware.target.stack
