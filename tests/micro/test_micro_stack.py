@@ -40,10 +40,16 @@ def test_the_deepest_path_counts(tmp_path: Path) -> None:
     assert needed(tmp_path, main, node("a", 100), node("b", 40) + edge("b", "memcpy")) == (
         always + 24 + max(100, 40 + 64)
     )
-    # Static functions of one name in two files; weak ones are listed like them.
+    # Static functions of one name in two files.
     main = node("main", 24) + edge("main", "x.c:f") + node("f", 10, file="x.c")
     other = node("f", 500, file="y.c") + node("g", 8) + edge("g", "y.c:f")
     assert needed(tmp_path, main, other) == always + 24 + 10
+    # A weak function is listed as if it were static: the largest of its name counts.
+    main = node("main", 24) + edge("main", "w") + node("w", 10, file="x.c")
+    assert needed(tmp_path, main, node("w", 50, file="y.c")) == always + 24 + 50
+    # But for a strong one, which is meant wherever it is.
+    strong = node("w", 30) + edge("w", "leaf") + node("leaf", 4)
+    assert needed(tmp_path, main, node("w", 50, file="y.c"), strong) == always + 24 + 34
 
 
 @pytest.mark.null
@@ -83,19 +89,23 @@ def test_a_painted_stack_stays_within_the_bound(deployment: Deployment) -> None:
     from tvm_mpq.micro.transports import EmulatorTransport
 
     firmware = deployment.firmware
-    paint = bytes([_PAINT]) * firmware.stack_bytes
-    boards = []
+    found = []
 
     def painted(elf: Path) -> Board:
-        boards.append(Board(elf))
-        boards[0].write_memory(boards[0].symbols["__stack_limit"], paint)
-        return boards[0]
+        board = Board(elf)
+        bottom = board.symbols["__stack_limit"]
+        board.write_memory(bottom, bytes([_PAINT]) * firmware.stack_bytes)
+        # The last moment at which memory can be read.
+        close = board.close
+        board.close = lambda: (  # type: ignore[method-assign]
+            found.append(board.read_memory(bottom, firmware.stack_bytes)) or close()
+        )
+        return board
 
     transport = EmulatorTransport(firmware.elf, make_board=painted)
     images = np.random.default_rng(1).integers(0, 256, (3, 13 * 14 * 3)).astype(np.uint8)
     run_session(transport, firmware.output, images)
-    stack = boards[0].read_memory(boards[0].symbols["__stack_limit"], firmware.stack_bytes)
-    used = len(stack.lstrip(bytes([_PAINT])))
+    used = len(found[0].lstrip(bytes([_PAINT])))
     need = firmware.stack_need_bytes
     assert need / 4 < used <= need <= firmware.stack_bytes - MARGIN
     assert firmware.stack_bytes < firmware.target.stack

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 from tvm_mpq.errors import InvalidValueError
@@ -46,22 +45,27 @@ def stack_need(objects: Path, assembly: Iterable[Path]) -> int:
 
     Raises InvalidValueError where no bound exists: recursion, or arrays of variable length.
     """
-    graph = _read(sorted(objects.rglob("*.ci")))
+    graph = _Graph()
+    for path in sorted(objects.rglob("*.ci")):
+        graph.add(path.read_text())
     for path in assembly:
-        graph |= _frames(path.read_text())
-    missing = {_RESET, _INTERRUPT} - graph.keys()
+        graph.functions |= _frames(path.read_text())
+    missing = {_RESET, _INTERRUPT} - graph.functions.keys()
     if missing:
         raise InvalidValueError(f"{objects}: no call graph of {', '.join(missing)}; build again")
-    exceptions = _EXCEPTIONS * _EXCEPTION_FRAME + _deepest(graph, _INTERRUPT)
-    return _deepest(graph, _RESET) + exceptions
+    exceptions = _EXCEPTIONS * _EXCEPTION_FRAME + graph.deepest(_INTERRUPT)
+    return graph.deepest(_RESET) + exceptions
 
 
-def _read(paths: list[Path]) -> dict[str, _Function]:
-    """Functions by name; static ones by file and name."""
-    graph: dict[str, _Function] = {}
-    for path in paths:
-        text = path.read_text()
-        names = {}
+class _Graph:
+    """Functions by title: a name, with its file if it is static or weak."""
+
+    def __init__(self) -> None:
+        self.functions: dict[str, _Function] = {}
+        self._named: dict[str, list[str]] = {}
+
+    def add(self, text: str) -> None:
+        """Take in one .ci file."""
         for title, name, rest in _NODE.findall(text):
             size = _BYTES.search(rest)
             if size is None:
@@ -70,13 +74,47 @@ def _read(paths: list[Path]) -> dict[str, _Function]:
                 raise InvalidValueError(
                     f"{name}: its stack has no bound; give its arrays a constant size"
                 )
-            # A weak function is listed as if it were static. Twice the same name is two of those.
-            names[title] = name if name not in graph else title
-            graph[names[title]] = _Function(int(size[1]))
+            self.functions[title] = _Function(int(size[1]))
+            self._named.setdefault(name, []).append(title)
         for source, target in _EDGE.findall(text):
-            if source in names:
-                graph[names[source]].calls.add(names.get(target, target))
-    return graph
+            if source in self.functions:
+                self.functions[source].calls.add(target)
+
+    def deepest(self, root: str) -> int:
+        """The most that a call of ``root`` takes."""
+        depths: dict[str, int] = {}
+        try:
+            any_pointer = self._any_pointer() if self._calls_pointers(root) else 0
+            return self._depth(root, depths, any_pointer)
+        except RecursionError:
+            raise InvalidValueError(
+                f"{root}: its call graph has a cycle, so that its stack has no bound; end the"
+                " recursion"
+            ) from None
+
+    def _any_pointer(self) -> int:
+        plain = [title for title in self.functions if not self._calls_pointers(title)]
+        return max(self._depth(title, {}, 0) for title in plain)
+
+    def _calls_pointers(self, title: str) -> bool:
+        if title == _INDIRECT:
+            return True
+        return any(self._calls_pointers(call) for one in self._meant(title) for call in one.calls)
+
+    def _depth(self, title: str, known: dict[str, int], pointer: int) -> int:
+        if title == _INDIRECT:
+            return pointer
+        if title not in known:
+            known[title] = max(
+                one.frame + max((self._depth(c, known, pointer) for c in one.calls), default=0)
+                for one in self._meant(title) or [_Function(_LIBRARY_FRAME)]
+            )
+        return known[title]
+
+    def _meant(self, title: str) -> list[_Function]:
+        """The function, or all weak ones that the name may stand for."""
+        titles = [title] if title in self.functions else self._named.get(title, [])
+        return [self.functions[one] for one in titles]
 
 
 def _frames(text: str) -> dict[str, _Function]:
@@ -95,33 +133,3 @@ def _registers(text: str) -> int:
         first, _, last = one.strip().partition("-")
         count += int(last[1:]) - int(first[1:]) + 1 if last else 1
     return count
-
-
-def _deepest(graph: dict[str, _Function], root: str) -> int:
-    """The most that a call of ``root`` takes."""
-
-    @cache
-    def direct(name: str) -> int | None:
-        """The same, or None where a pointer is called on the way."""
-        if name == _INDIRECT:
-            return None
-        depths = [direct(call) for call in graph[name].calls] if name in graph else []
-        if any(depth is None for depth in depths):
-            return None
-        known = [depth for depth in depths if depth is not None]
-        return max(known, default=0) + (graph[name].frame if name in graph else _LIBRARY_FRAME)
-
-    @cache
-    def depth(name: str) -> int:
-        if name == _INDIRECT:
-            return max(found for one in graph if (found := direct(one)) is not None)
-        if name not in graph:
-            return _LIBRARY_FRAME
-        return graph[name].frame + max(map(depth, graph[name].calls), default=0)
-
-    try:
-        return depth(root)
-    except RecursionError:
-        raise InvalidValueError(
-            f"{root}: its call graph has a cycle, so that its stack has no bound; end the recursion"
-        ) from None
