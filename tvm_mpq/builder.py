@@ -277,7 +277,6 @@ class _Builder:
         self._memory_model = memory_model
         self._minimize = minimize
         self._policies = policies or []
-        self._notes = model.notes
 
     def build(
         self,
@@ -401,7 +400,7 @@ class _Builder:
         from tvm_mpq.micro import generate_project
         from tvm_mpq.pipeline import describe
 
-        description = describe(integer, self._model.layers, stages, self._policies, self._notes)
+        description = describe(integer, self._model.layers, stages, self._policies)
         temporary = temporary_folder("build")
         folder = Path(temporary.name)
         export_folder(
