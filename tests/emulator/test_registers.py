@@ -94,6 +94,7 @@ WRITES = {
     "msr msp": "orr r1,r3,#3\\n msr msp,r1",
     "mov": "orr r1,r3,#1\\n mov sp,r1",
     "ldr": "orr r1,r3,#2\\n str r1,[r0]\\n ldr sp,[r0]",
+    "in an IT block": "orr r1,r3,#3\\n cmp r1,r1\\n itt eq\\n moveq sp,r1\\n moveq r1,#0",
     "literal": "ldr sp,=0x2001FF03\\n push {r3}\\n pop {r3}",
 }
 

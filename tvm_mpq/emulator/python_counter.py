@@ -325,6 +325,7 @@ class PythonCounter:
         engine.emu_stop()
 
     def _on_stack_written(self, engine: unicorn.Uc, address: int, _: int, stack: int) -> None:
+        clear_it_state(engine)
         value = engine.reg_read(stack)
         if value & 3:
             engine.reg_write(stack, value & ~3)

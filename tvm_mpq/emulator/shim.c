@@ -327,6 +327,7 @@ void on_guard(void *engine, uint64_t address, uint32_t size, guard_t *g) {
 void on_stack_written(void *engine, uint64_t address, uint32_t size, guard_t *g) {
   (void)engine, (void)address, (void)size;
   uint32_t value = 0;
+  clear_it_state(g->board);
   g->board->read_register(g->board->engine, g->register_id, &value);
   if (!(value & 3)) return;
   value &= ~3u;
