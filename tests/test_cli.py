@@ -61,7 +61,7 @@ def test_compile_prints_one_json_object(compiled: tuple[Path, Result]) -> None:
 @pytest.mark.cc
 def test_module_name(inputs: Path) -> None:
     arguments = ["compile", inputs / "model.pt2", "--target", "host", "--calibration"]
-    arguments += [inputs / "images", "-o", inputs / "named", "--name"]
+    arguments += [inputs / "images", "--input-range", "-1,1", "-o", inputs / "named", "--name"]
     wrong = invoke(*arguments, "Größe")
     assert wrong.exit_code == 2 and "module name 'Größe': expected" in wrong.stderr
     assert not (inputs / "named").exists()
