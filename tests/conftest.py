@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 from hypothesis import settings
 
 from tvm_mpq.deployment import Deployment
+
+# Reports fit the terminal; here they show every column.
+os.environ["COLUMNS"] = "200"
 
 GOLDEN = Path(__file__).with_name("golden")
 

@@ -77,3 +77,19 @@ def test_files_that_are_no_program(tmp_path: Path) -> None:
     torch.save(small_net().state_dict(), tmp_path / "weights.pt")
     with pytest.raises(InvalidValueError, match="not a torch exported program.*torch.export.save"):
         load_exported_program(tmp_path / "weights.pt")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.bfloat16])
+def test_models_of_other_types_say_so(dtype: torch.dtype, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)).eval()
+    example, name = torch.zeros(1, 3, 4, 4), str(dtype).removeprefix("torch.")
+    with pytest.raises(InvalidValueError, match=rf"it is {name} .*example_input.float\(\)"):
+        from_torch(model, example.to(dtype))
+    model.to(dtype)
+    for given in (example, example.to(dtype)):
+        with pytest.raises(InvalidValueError, match=rf"is {name} \(0.weight\); call model.float"):
+            from_torch(model, given)
+    torch.export.save(torch.export.export(model, (example.to(dtype),)), tmp_path / "a.pt2")
+    with pytest.raises(InvalidValueError, match=rf"is {name} .*before torch.export"):
+        load_exported_program(tmp_path / "a.pt2")
+    assert from_torch(model.float(), example) is not None
