@@ -33,6 +33,7 @@ from tvm_mpq.kernels.primfunc import primfunc
 from tvm_mpq.memory.arena import ARENA_ALIGNMENT
 from tvm_mpq.names import check_module_name
 from tvm_mpq.pipeline import calibrate, quantize
+from tvm_mpq.specs import InputSpec
 from tvm_mpq.target import Target
 
 TARGET = Target("stm32h7")
@@ -168,7 +169,8 @@ class TwoAdds(nn.Module):
 
 @pytest.mark.null
 def test_an_add_never_writes_over_what_is_read_later() -> None:
-    model = calibrate(imported(randomized(TwoAdds())), random_images(2))
+    spec = InputSpec.from_range("-1,1")
+    model = calibrate(imported(randomized(TwoAdds())), random_images(2), spec)
     plan = plan_memory(quantize(model, plan_of(model.module), TARGET).program)
     aliases = {buffer.name: buffer.alias_of for buffer in plan.buffers if buffer.alias_of}
     assert aliases == {"add_2": "conv2d_1", "add_3": "add_2"}
@@ -262,7 +264,7 @@ def test_compiles_as_strict_c99(program: Program, tmp_path: Path, compiler: str)
 def test_host_compiler_s_complaint_is_shown(tmp_path: Path) -> None:
     (tmp_path / "bad.c").write_text("int broken(void) { return nothing; }\n")
     with pytest.raises(ToolError, match="rejects the generated C.*(?s:.*)nothing"):
-        HostLibrary("bad", tmp_path, tmp_path, tmp_path, 1)
+        HostLibrary("bad", tmp_path, tmp_path, tmp_path, 1, 1)
 
 
 @pytest.mark.emu
