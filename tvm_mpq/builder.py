@@ -26,7 +26,6 @@ from tvm_mpq.files import temporary_folder, write_text
 from tvm_mpq.memory.picture import arena_svg
 from tvm_mpq.memory.rows import INPUT_BUFFERS
 from tvm_mpq.memory.stages import MINIMIZE
-from tvm_mpq.notes import Note
 from tvm_mpq.quant.bit_plan import BitPlan
 from tvm_mpq.quant.policies import POLICIES, PaperPolicy, SensitivityPolicy
 from tvm_mpq.recipe import MEMORY_MODELS, Recipe
@@ -134,8 +133,7 @@ def build(
         check_parameters(mod)
         check_images(calibration, shape_of(mod["main"].params[0]))
         mod = calibrate(mod, np.asarray(calibration), input_spec, range_method)
-    options = (target, rounding, input_buffer, name, memory_model, minimize)
-    builder = _Builder(mod, *options)
+    builder = _Builder(mod, target, rounding, input_buffer, name, memory_model, minimize)
     if quantization is not None:
         return builder.build(quantization.plan, None, quantization)
     limits = _limits(mod, policy, widths, latency)
@@ -145,15 +143,7 @@ def build(
     if not reconstruct:
         return deployment
     plan, result = _reconstructed(mod, deployment, calibration, rounding)
-    builder = _Builder(_told(mod, result), *options)
     return builder.build(plan, None, result)
-
-
-def _told(model: CalibratedModel, result: QuantizationResult) -> CalibratedModel:
-    """``model`` with notes of what a reconstruction could not do."""
-    text = "its inputs are the same in all calibration images, so its weights are the nearest codes"
-    notes = [Note("approximated", name, text) for name in result.method.get("nearest", ())]
-    return replace(model, notes=(*model.notes, *notes))
 
 
 def _reconstructed(
