@@ -102,7 +102,7 @@ class Target:
         chip = _CHIPS.get(chip_name)
         if chip is None:
             raise InvalidValueError(
-                f"target {chip_name[:80]!r}: no such chip; known are {', '.join(sorted(_CHIPS))}"
+                f"target {chip_name!r}: no such chip; known are {', '.join(sorted(_CHIPS))}"
             )
         sizes = {region.name: region.size for region in chip.regions}
         values = {
