@@ -180,6 +180,14 @@ def test_run_and_report_refuse(inputs: Path, tmp_path: Path) -> None:
     check_refusal(invoke("run", tmp_path, "a.png", "--top", "0"), ["0 is not in the range"])
 
 
+@pytest.mark.null
+def test_names_of_any_length_are_cut(tmp_path: Path) -> None:
+    (tmp_path / "deployment.json").write_text(json.dumps({"target": {"name": "x" * 5000}}))
+    result = invoke("report", tmp_path)
+    check_refusal(result, ["no such chip", "x" * 100 + "x..."])
+    assert len(result.stderr) < 1000
+
+
 @pytest.mark.emu
 def test_run_refuses_bad_images(compiled: tuple[Path, Result], inputs: Path) -> None:
     out, _ = compiled

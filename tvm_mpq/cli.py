@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from tvm_mpq.commands.emulate import emulate
-from tvm_mpq.errors import MpqError
+from tvm_mpq.errors import MpqError, message_of
 from tvm_mpq.toolchain import require_cross_compiler, require_packages, require_tool
 
 _CALIBRATION_LIMIT = 512
@@ -23,7 +23,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except (MpqError, OSError) as error:  # OSError: no space, no permission, no folder
-            click.echo(f"tvm-mpq: {error}", err=True)
+            click.echo(f"tvm-mpq: {message_of(error)}", err=True)
             sys.exit(2)
 
 

@@ -1,5 +1,12 @@
 """Every error a user can meet; messages name the node, the value, what is allowed and the fix."""
 
+import re
+
+
+def message_of(error: Exception) -> str:
+    """What a command prints of an error: a damaged file may hold names of any length."""
+    return re.sub(r"(\S{200})\S{50,}", r"\1...", str(error))
+
 
 class MpqError(ValueError):
     """Base of all errors caused by the user or the environment; the CLI prints it and exits 2."""

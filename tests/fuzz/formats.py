@@ -225,7 +225,7 @@ FORMATS = (
     Format("firmware.elf, emulator", ELF, "bytes", 2, partial(_image, ELF)),
     Format("firmware.hex", "firmware.hex", "lines", 1, partial(_image, "firmware.hex")),
     Format("firmware.uf2", "firmware.uf2", "bytes", 1, partial(_image, "firmware.uf2")),
-    Format("stack.mk", "project/build/stack.mk", "lines", 2, _report),
+    Format("stack.mk", "project/stack.mk", "lines", 2, _report),
     Format("recipe.json", "recipe.json", "json", 4, _recipe),
     Format("integer.json", "integer.json", "json", 2, _recipe),
     Format("tuned.json", "tuned.json", "json", 5, _tuned),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import random
@@ -74,7 +75,7 @@ def _json(data: bytes, rng: random.Random) -> bytes:
         value = json.loads(data)
     except (ValueError, RecursionError):
         return _flip(data, rng)
-    places = list(_places(value))
+    places = _places(value) if isinstance(value, (dict, list)) else []
     if not places or rng.random() < 0.02:
         return json.dumps(rng.choice(_VALUES)).encode()
     holder, key = rng.choice(places)
@@ -90,7 +91,7 @@ def _json(data: bytes, rng: random.Random) -> bytes:
     elif action == 4 and type(holder[key]) is int:
         holder[key] += rng.choice((-1, 1, 7, 1 << 20))
     else:
-        holder[key] = rng.choice(_VALUES)
+        holder[key] = copy.deepcopy(rng.choice(_VALUES))
     return json.dumps(value).encode()
 
 

@@ -24,8 +24,10 @@ def check(figures: Figures, mutations: int) -> None:
     print(f"\n{figures}")
     assert figures.wrong == [], str(figures)
     assert sum(sum(counts.values()) for counts in figures.counts.values()) >= mutations
-    # A reader that refuses everything, or reads everything, was not tried.
-    assert all(counts["refused"] for counts in figures.counts.values() if sum(counts.values()) > 99)
+    # A reader that takes everything was not tried; but two drop what is damaged.
+    many = {name for name, counts in figures.counts.items() if sum(counts.values()) > 99}
+    refused = {name for name in many if figures.counts[name]["refused"]}
+    assert many - refused <= {"tuning database", "metrics.csv"}
 
 
 @pytest.mark.emu

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.fuzz.formats import FORMATS, Format
 from tests.fuzz.mutate import mutated
-from tvm_mpq.errors import MpqError
+from tvm_mpq.errors import MpqError, message_of
 
 _MEMORY = 6 << 30
 
@@ -30,7 +30,8 @@ def trial(form: Format, examples: Path, number: int) -> str:
         form.read(examples)
         outcome = "read"
     except (MpqError, OSError) as error:
-        outcome = "refused" if len(str(error)) < 3000 else f"too long: {str(error)[:100]}"
+        told = message_of(error)
+        outcome = "refused" if len(told) < 3000 else f"too long: {told[:100]}"
     except BaseException as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         outcome = f"{type(error).__name__} {str(error)[:150]!r} in {place.name}:{place.lineno}"

@@ -31,7 +31,7 @@ import torch
 from torch import distributed
 from torch.utils.data import Dataset
 
-from tvm_mpq.errors import InvalidValueError, MpqError
+from tvm_mpq.errors import InvalidValueError, MpqError, message_of
 from tvm_mpq.files import read_text
 from tvm_mpq.images import SUFFIXES, load_image
 from tvm_mpq.quant.bit_plan import BitPlan
@@ -150,7 +150,7 @@ def main(**options: Any) -> None:
     try:
         _main(**options)
     except (MpqError, OSError) as error:
-        click.echo(f"tvm_mpq.quant.train: {error}", err=True)
+        click.echo(f"tvm_mpq.quant.train: {message_of(error)}", err=True)
         sys.exit(2)
 
 
