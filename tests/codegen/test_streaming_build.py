@@ -214,8 +214,8 @@ def test_layers_of_a_stage_are_profiled_one_by_one(
 ) -> None:
     """Every call counts for its own layer, also where layers share a kernel; nothing is lost."""
     deployment = build(mobilenet, "stm32h7", minimize="ram", input_buffer=input_buffer)
-    firmware, layers = deployment.firmware, deployment.description["layers"]
-    assert len({layer["symbol"] for layer in layers}) < len(layers)
+    firmware, layers = deployment.firmware, deployment.description.layers
+    assert len({layer.symbol for layer in layers}) < len(layers)
     assert deployment.integer is not None
     plan = plan_streamed(deployment.integer.program, input_buffer, minimize="ram")
     shift = len(plan.graph.layers) - len(layers)
