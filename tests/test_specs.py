@@ -40,7 +40,7 @@ def test_buffers(tensor: TensorSpec, buffer: tuple, nbytes: int) -> None:
         (lambda: InputSpec(scale=float("nan")), "scale: nan"),
         (lambda: InputSpec(zero_point=256), "zero_point: 256; expected 0 to 255"),
         (lambda: InputSpec(resize="crop"), "'crop': allowed are 'whole' and 'crop:FRACTION'"),
-        (lambda: InputSpec.from_range("0,2"), "'0,2': allowed are -1,1 and 0,1"),
+        (lambda: InputSpec.from_range("0,2"), "'0,2': allowed are -1,1, 0,1 and 0,255"),
         (lambda: LayerSpec("l", "add", ("a", "b"), "y", (1,), 1), "l: 2 inputs and 1 input sizes"),
         (lambda: LayerSpec("l", "add", ("a",), "y", (0,), 1), r"l: element counts \(0, 1\)"),
     ],

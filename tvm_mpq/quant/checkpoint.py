@@ -63,11 +63,11 @@ class Checkpoint:
             arrays = read_arrays(path)
             if set(arrays) != {*_LAYER, "unit", "offset", "limits"} or len(arrays["limits"]) != 2:
                 raise InvalidValueError("not a layer of a checkpoint")
-            low, high = map(float, arrays.pop("limits"))
         except (InvalidValueError, TypeError, ValueError) as error:
             raise InvalidValueError(f"{path}: damaged ({error}); remove it") from None
         for key, array in arrays.items():
             check_finite(f"{path}: layer {name}: {key}", array, "remove the file to solve it again")
+        low, high = map(float, arrays.pop("limits"))
         codes, zw, sw, g, h = (arrays[key] for key in _LAYER)
         channels = Channels(arrays.pop("unit"), arrays.pop("offset"))
         return Solved(RealLayer(name, codes, zw, sw, g, h), channels, (low, high))
