@@ -62,7 +62,7 @@ CASES = [
     pytest.param(["--flash", "12kB", "--ram", "7kB"], id="both", marks=SLOW),
     pytest.param(["--flash", "12kB", "--policy", "sensitivity"], id="measured", marks=SLOW),
     pytest.param(["--ram", "7kB", "--minimize", "ram"], id="least ram", marks=SLOW),
-    pytest.param(["--target", "stm32h7 -scratch=1024"], id="scratch", marks=SLOW),
+    pytest.param(["--target", "stm32h7 -scratch=256"], id="scratch", marks=SLOW),
 ]
 
 

@@ -283,7 +283,14 @@ def test_the_list_is_what_compilers_define(tmp_path: Path) -> None:
 
 
 @pytest.mark.cc
-@pytest.mark.parametrize("key", list(_DEFINED), ids="-".join)
+@pytest.mark.parametrize(
+    "key",
+    [
+        key if number % 6 == 0 else pytest.param(key, marks=pytest.mark.slow)
+        for number, key in enumerate(_DEFINED)
+    ],
+    ids="-".join,
+)
 def test_every_kind_alone_is_complete(key: tuple[str, str], tmp_path: Path) -> None:
     """What one kernel of each kind needs comes with it, and compiles without warnings."""
     kernels = micro_kernels()
