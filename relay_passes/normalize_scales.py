@@ -19,8 +19,9 @@ from relay_passes.graph import BlockRebuilder, Node, nodes, output_of
 from relay_passes.ops import WEIGHTED
 from tvm_mpq._tvm_compat import IRModule, constant_array, is_constant, tvm
 
-# Sizes within 2**-_ORDINARY to 2**_ORDINARY stay: their squares and sums are far from any limit.
-_ORDINARY = 16
+# Sizes up to 2**_LARGE stay, and those from 2**-_SMALL on of tensors, 2**-_LARGE of weights: their
+# squares and sums are far from any limit.
+_LARGE, _SMALL = 16, 4
 
 
 @tvm.transform.module_pass(opt_level=0, name="NormalizeScales")
@@ -35,10 +36,10 @@ class NormalizeScales:
         return _Normalizer(mod, tensors, weights).transform()
 
 
-def _exponent(size: float) -> int:
+def _exponent(size: float, small: int) -> int:
     """The power of two that brings ``size`` to 0.5 to 1, or 0 if it is an ordinary one."""
     exponent = -int(np.frexp(size)[1])
-    return exponent if abs(exponent) > _ORDINARY else 0
+    return 0 if -_LARGE <= exponent <= small else exponent
 
 
 def _inputs(node: Node) -> list[Any]:
@@ -56,14 +57,14 @@ def _tensor_exponents(mod: IRModule) -> dict[Any, int]:
         group.update(dict.fromkeys(union, union))
     fixed = {mod["main"].params[0], output_of(mod)}
     return {
-        var: 0 if fixed & union else _exponent(max(size[other] for other in union))
+        var: 0 if fixed & union else _exponent(max(size[other] for other in union), _SMALL)
         for var, union in group.items()
     }
 
 
 def _weight_exponents(mod: IRModule) -> dict[Any, int]:
     return {
-        node.var: _exponent(float(np.abs(constant_array(node.args[1])).max()))
+        node.var: _exponent(float(np.abs(constant_array(node.args[1])).max()), _LARGE)
         for node in nodes(mod)
         if node.op in WEIGHTED
     }

@@ -157,8 +157,11 @@ def _torch_values(
 def _compare_node(
     node: fx.Node, value: torch.Tensor, variable: Any, tensors: dict[str, Float32]
 ) -> None:
-    is_made = node.all_input_nodes  # torch.empty has no value to compare
-    if not is_made or not isinstance(variable, relax.Var) or not value.dtype.is_floating_point:
+    if (
+        _is_uninitialized(node)
+        or not isinstance(variable, relax.Var)
+        or not value.dtype.is_floating_point
+    ):
         return
     found = tensors.get(name_of(variable))
     error = None if found is None else difference(found, value.float().numpy())
@@ -180,6 +183,14 @@ def layer_name(node: fx.Node) -> str:
     stack = node.meta.get("nn_module_stack") or {}
     path = [name for name, _ in stack.values()][-1] if stack else ""
     return str(path) or f"torch model, {node.name}"
+
+
+def _is_uninitialized(node: fx.Node) -> bool:
+    """torch.empty, its slices, and it with a part written: no values to compare yet."""
+    inputs = node.all_input_nodes
+    if str(node.target).split(".")[1:2] in (["slice"], ["select"], ["slice_scatter"]):
+        return _is_uninitialized(inputs[0])
+    return not inputs and node.op == "call_function"
 
 
 def _call_text(node: fx.Node) -> str:
